@@ -1,0 +1,162 @@
+import type {
+  BackendContext,
+  ForwardSteps,
+  OffloadBackend,
+  OffloaderSteps,
+  OffloadStats,
+  PlacementBackend,
+} from './backend.js'
+import { checkBackend } from './backend-value.js'
+import { formatBytes } from './bytes.js'
+import { notSupported, requirePinning } from './composition.js'
+import type { Stream } from './device.js'
+import { isSpillwayError, messageOf, SpillwayError } from './errors.js'
+import { type ModuleSpec, ownParameters, type PlacedModule, type Replacement, slabLayout } from './module.js'
+import { none } from './none.js'
+import type { OptionSpecs } from './option-spec.js'
+import { parseOptions } from './options.js'
+import { checkOffloaderSteps } from './steps-check.js'
+
+export interface AutoBackendOptions {
+  /** Called only when the weights do not fit. */
+  readonly loadPrefetch: () => Promise<OffloadBackend<never>>
+  /** Prefetch's option specs: `auto` takes them and hands them on. */
+  readonly options: OptionSpecs
+}
+
+/**
+ * The placement backend `auto`: everything resident when it fits, else prefetch with its options as given. Decides at
+ * the first `wrapModules`, from sizes alone; later calls go to whom it chose.
+ */
+export function createAutoBackend(options: AutoBackendOptions): PlacementBackend<Readonly<Record<string, unknown>>> {
+  return Object.freeze({
+    name: 'auto',
+    apiVersion: 1 as const,
+    role: 'placement' as const,
+    supports: Object.freeze({ offloads: true, graphs: true, unpinned: true, kernels: false, reload: false }),
+    options: options.options,
+    create: async (context: BackendContext, config: Readonly<Record<string, unknown>>): Promise<OffloaderSteps> =>
+      new AutoSteps(context, options, config),
+  })
+}
+
+/** No device takes its memory in smaller pieces: hundreds of slabs would add up to a wrong answer. */
+const pageBytes = 4096
+
+/**
+ * Device bytes that placing everything would take: the slabs, the caches and the workspace, and twice the largest slab,
+ * because post-load processing holds a module's old and new parameters at once.
+ */
+export function residentPlanBytes(specs: readonly ModuleSpec[], plan: BackendContext['plan']): number {
+  let sum = 0
+  let largest = 0
+  for (const spec of specs) {
+    const bytes = Math.ceil(slabLayout(ownParameters(spec)).bytes / pageBytes) * pageBytes
+    sum += bytes
+    largest = Math.max(largest, bytes)
+  }
+  return sum + plan.kvCacheBytes + plan.workspaceBytes + 2 * largest
+}
+
+interface Choice {
+  readonly name: string
+  readonly graphs: boolean
+  readonly steps: OffloaderSteps
+}
+
+class AutoSteps implements OffloaderSteps {
+  readonly #context: BackendContext
+  readonly #options: AutoBackendOptions
+  readonly #config: Readonly<Record<string, unknown>>
+  #choice: Choice | undefined
+
+  constructor(context: BackendContext, options: AutoBackendOptions, config: Readonly<Record<string, unknown>>) {
+    this.#context = context
+    this.#options = options
+    this.#config = config
+  }
+
+  get name(): string {
+    return this.#choice === undefined ? 'auto' : `auto (${this.#choice.name})`
+  }
+
+  /** Everything resident is one of the two answers here, not a request that went wrong. */
+  get offloads(): boolean {
+    return this.#choice?.name !== none.name
+  }
+
+  async wrapModules(
+    specs: readonly ModuleSpec[],
+    options: { prefix: string; signal?: AbortSignal },
+  ): Promise<readonly PlacedModule[]> {
+    if (this.#choice !== undefined) return this.#choice.steps.wrapModules(specs, options)
+    const choice = await this.#choose(specs)
+    try {
+      const placed = await choice.steps.wrapModules(specs, options)
+      this.#choice = choice
+      return placed
+    } catch (error) {
+      // Nothing was placed, so nothing is decided: another try may be with other specs.
+      // The first failure is the one to report.
+      await choice.steps.dispose().catch(() => undefined)
+      throw error
+    }
+  }
+
+  replaceParameters(module: string, next: ReadonlyMap<string, Replacement | null>): Promise<PlacedModule> {
+    return this.#chosen().steps.replaceParameters(module, next)
+  }
+
+  postInit(): Promise<readonly PlacedModule[]> {
+    return this.#chosen().steps.postInit()
+  }
+
+  beginForward(stream: Stream): ForwardSteps {
+    const { name, graphs, steps } = this.#chosen()
+    if (!graphs && stream.capturing) throw notSupported(name, 'graph capture', 'run without capturing')
+    return steps.beginForward(stream)
+  }
+
+  stats(): OffloadStats {
+    return this.#choice?.steps.stats() ?? { offloadedBytes: 0, residentBytes: 0, slotBytes: 0, onloadedBytes: 0 }
+  }
+
+  async dispose(): Promise<void> {
+    const choice = this.#choice
+    this.#choice = undefined
+    await choice?.steps.dispose()
+  }
+
+  #chosen(): Choice {
+    if (this.#choice !== undefined) return this.#choice
+    throw new SpillwayError('SPILLWAY_INVALID_STATE', 'auto has placed nothing yet; call wrapModules first')
+  }
+
+  async #choose(specs: readonly ModuleSpec[]): Promise<Choice> {
+    const { budget, plan } = this.#context
+    const needed = residentPlanBytes(specs, plan)
+    const free = budget.limitBytes - budget.usedBytes
+    if (needed <= free) {
+      return { name: none.name, graphs: true, steps: await none.create(this.#context, {}) }
+    }
+    let loaded: OffloadBackend<never>
+    try {
+      loaded = await this.#options.loadPrefetch()
+    } catch (cause) {
+      throw new SpillwayError(
+        isSpillwayError(cause) ? cause.code : 'SPILLWAY_BACKEND_FAILED',
+        `the weights do not fit on the device (${formatBytes(needed)} needed, ${formatBytes(free)} free), and prefetch, ` +
+          `which would make them fit, did not load: ${messageOf(cause)}`,
+        { cause },
+      )
+    }
+    const checked = checkBackend(loaded, 'what auto loads as prefetch')
+    if (checked.role !== 'placement') {
+      throw new SpillwayError('SPILLWAY_BACKEND_INVALID', `auto needs a placement backend, ${checked.name} is none`)
+    }
+    requirePinning(checked, this.#context.pin)
+    const config = parseOptions(checked.options, this.#config, checked.name)
+    const steps = checkOffloaderSteps(await loaded.create(this.#context, config as never), checked.name)
+    return { name: checked.name, graphs: checked.supports.graphs, steps }
+  }
+}

@@ -1,0 +1,213 @@
+import type { Device, DeviceBudget, DeviceBuffer, Event, HostBuffer, Stream } from './device.js'
+import type { ModuleSpec, Parameter, PlacedModule, Replacement } from './module.js'
+import type { OptionSpecs } from './option-spec.js'
+import type { PinDecision } from './pin-memory.js'
+import type { DType, TensorView } from './tensor.js'
+
+export type Tag = 'weights' | 'kv_cache' | 'workspace' | 'runtime' | (string & {})
+
+/** What a residency backend may assume about an allocation's contents. */
+export type Recovery =
+  /** It keeps the image (sleep levels 0 and 1; tag `runtime`: at every level). */
+  | { readonly kind: 'copy' }
+  /** The owner's host bytes are the image; never freed by it, never stored twice. */
+  | { readonly kind: 'backed'; readonly image: HostBuffer }
+  /** Slots, caches: undefined after wake until this is enqueued. */
+  | { readonly kind: 'rebuild'; rebuild(stream: Stream): void }
+
+/** An explicit source of device bytes. Charges the budget. Throws SPILLWAY_OUT_OF_MEMORY. Freed to its own source. */
+export interface MemorySource {
+  readonly tag: Tag
+  allocate(bytes: number, options: { stream: Stream; module?: string; recovery: Recovery }): DeviceBuffer
+}
+
+/** Host memory that obeys the pin decision. Exact size. */
+export interface HostArena {
+  allocate(bytes: number, options?: { signal?: AbortSignal }): Promise<HostBuffer>
+}
+
+/** Device bytes the engine will take besides the weights. Placement plans leave room for them. */
+export interface MemoryPlan {
+  readonly kvCacheBytes: number
+  readonly workspaceBytes: number
+}
+
+export interface BackendContext {
+  readonly device: Device
+  /** One compute stream per model. */
+  readonly compute: Stream
+  /** shouldPinMemory, decided once. */
+  readonly pin: PinDecision
+  /** host.allocate() obeys pin: no backend can bypass it. */
+  readonly host: HostArena
+  /** Physical bytes, below allocator, virtual memory and graphs. */
+  readonly budget: DeviceBudget
+  readonly plan: MemoryPlan
+  /** Already the residency backend's pool when there is one. */
+  memory(tag: Tag): MemorySource
+}
+
+export interface Supports {
+  /** false: a residency backend, or none. */
+  readonly offloads: boolean
+  readonly graphs: boolean
+  readonly unpinned: boolean
+  readonly kernels: boolean
+  readonly reload: boolean
+}
+
+interface BackendDescription {
+  readonly name: string
+  readonly apiVersion: 1
+  readonly supports: Supports
+  readonly options: OptionSpecs
+}
+
+export interface PlacementBackend<C> extends BackendDescription {
+  readonly role: 'placement'
+  create(context: BackendContext, config: C): Promise<OffloaderSteps>
+}
+
+export interface ResidencyBackend<C> extends BackendDescription {
+  readonly role: 'residency'
+  create(context: BackendContext, config: C): Promise<ResidencySteps>
+}
+
+/** What a package exports by default. Its option specs can be imported without its addon, from `<package>/options`. */
+export type OffloadBackend<C = Readonly<Record<string, unknown>>> = PlacementBackend<C> | ResidencyBackend<C>
+
+/** A backend with its validated options: what a library user passes to an engine. */
+export interface ConfiguredBackend {
+  readonly backend: OffloadBackend<never>
+  readonly config: Readonly<Record<string, unknown>>
+}
+
+export interface OffloadStats {
+  /** Bytes of parameters whose storage is not `device`. */
+  readonly offloadedBytes: number
+  /** Bytes of parameters whose storage is `device`. */
+  readonly residentBytes: number
+  /** Device bytes of the slots that offloaded parameters pass through. */
+  readonly slotBytes: number
+  /** Bytes copied from host to slots so far. */
+  readonly onloadedBytes: number
+}
+
+/** Written by placement backends; core wraps it as Offloader (state machine, checks, error wrapping, sleep gate). */
+export interface OffloaderSteps {
+  /** What to show when it is not the backend's own name: `auto` says whom it chose. */
+  readonly name?: string
+  /**
+   * Whether zero bytes offloaded would be a mistake, where that is known only later than `supports.offloads`: `auto` may
+   * decide that everything stays on the device. Default: what `supports.offloads` says.
+   */
+  readonly offloads?: boolean
+  /**
+   * All specs of one call at once; `prefix` continues the same budget. Allocates final storage, loads nothing.
+   * Tied parameters own nothing (see `ownParameters`): leave them out, core adds them.
+   */
+  wrapModules(
+    specs: readonly ModuleSpec[],
+    options: { prefix: string; signal?: AbortSignal },
+  ): Promise<readonly PlacedModule[]>
+  /**
+   * Replacement, new layout, deletion by post-load processing; keeps the accounting right. Before postInit() only.
+   * Views passed in are borrowed until the promise settles. On failure the old parameters stand.
+   */
+  replaceParameters(module: string, next: ReadonlyMap<string, Replacement | null>): Promise<PlacedModule>
+  /** Freezes addresses, preloads kernels, finishes pinning. Returns every module as kernels will read it. */
+  postInit(): Promise<readonly PlacedModule[]>
+  /** Synchronous and legal while a stream is being captured. */
+  beginForward(stream: Stream): ForwardSteps
+  readonly kernels?: KernelProvider
+  readonly reloadable?: Reloadable
+  stats(): OffloadStats
+  dispose(): Promise<void>
+}
+
+/** Enqueue only: no promise, no allocation. */
+export interface ForwardSteps {
+  /** Orders the module's kernels after its onload. */
+  before(module: string): void
+  /** Releases the slot, starts the next onload. */
+  after(module: string): void
+  /** Joins inside a capture; ok=false resets the ring. */
+  end(ok: boolean): void
+}
+
+/** The engine asks once per weight; null means: use your own kernel. */
+export interface KernelProvider {
+  plan(operation: KernelOperation): KernelPlan | null
+}
+export interface KernelOperation {
+  readonly kind: 'linear' | 'gather'
+  readonly weight: Parameter
+  readonly maxRows: number
+  readonly input: DType
+  readonly output: DType
+}
+export interface KernelPlan {
+  readonly name: string
+  /** The caller owns the scratch. */
+  readonly scratchBytes: number
+  /** Declares its accesses. */
+  enqueue(stream: Stream, io: { x: TensorView; y: TensorView; rows: number; scratch?: DeviceBuffer }): void
+}
+
+export interface Reloadable {
+  /** Resolves when no enqueued work reads or copies the module; forwards are refused until commit or abort. */
+  openModule(module: string, options?: { signal?: AbortSignal }): Promise<ModuleWriter>
+}
+export interface ModuleWriter {
+  /** The authoritative kernel-format bytes: device, slab, mapped, or the sleep image. */
+  readonly targets: ReadonlyMap<string, TensorView>
+  readonly where: 'device' | 'host'
+  commit(): Promise<void>
+  /** Old bytes restored from one module's undo copy. */
+  abort(): Promise<void>
+}
+
+/** A point a stream or a captured graph can wait for; opens once, or is open already. */
+export interface Fence {
+  readonly event: Event
+  readonly open: boolean
+}
+export type ResidencyState = 'awake' | 'waking' | 'asleep' | 'discarded' | 'lost'
+export interface SleepReport {
+  readonly keptBytes: number
+  readonly copiedBytes: number
+  readonly discardedBytes: number
+  readonly freedBytes: number
+}
+export interface WakeReport {
+  readonly mappedBytes: number
+  readonly copiedBytes: number
+  readonly checkedBlocks: number
+}
+
+/** A residency backend knows buffers and Recovery, never a placement backend. Usable alone, with no model. */
+export interface ResidencySteps {
+  source(tag: Tag): MemorySource
+  /** AsyncLocalStorage default for allocations made from JavaScript; native code passes the source. */
+  use<T>(tag: Tag, fn: (source: MemorySource) => T): T
+  sleep(options: {
+    level: 0 | 1 | 2
+    tags?: readonly Tag[]
+    after?: readonly Stream[]
+    signal?: AbortSignal
+  }): Promise<SleepReport>
+  /** Fails only before the first fence opens; rebuild() callbacks are enqueued in module order. */
+  wake(options?: {
+    tags?: readonly Tag[]
+    verify?: 'off' | 'sampled' | 'full'
+    before?: readonly Stream[]
+  }): Promise<WakeReport>
+  /** Bumps epoch(tag). */
+  discard(tags: readonly Tag[]): Promise<void>
+  /** Streams and graphs can wait on it; open when awake. */
+  fence(module: string): Fence
+  /** Engines compare it before reusing a cache. */
+  epoch(tag: Tag): number
+  state(): ReadonlyMap<Tag, ResidencyState>
+  dispose(): Promise<void>
+}

@@ -1,0 +1,140 @@
+import type { BackendContext, OffloaderSteps, OffloadStats, PlacementBackend } from './backend.js'
+import type { DeviceBuffer } from './device.js'
+import { SpillwayError, throwIfAborted } from './errors.js'
+import {
+  type ModuleSpec,
+  ownParameters,
+  type Parameter,
+  type ParameterSpec,
+  type PlacedModule,
+  parameterBytes,
+  type Replacement,
+  slabLayout,
+} from './module.js'
+import { extentBytes, type TensorView } from './tensor.js'
+
+/** Places everything on the device and moves nothing: one slab per module, exact in size. */
+export const none: PlacementBackend<Readonly<Record<string, never>>> = Object.freeze({
+  name: 'none',
+  apiVersion: 1 as const,
+  role: 'placement' as const,
+  supports: Object.freeze({ offloads: false, graphs: true, unpinned: true, kernels: false, reload: false }),
+  options: Object.freeze({}),
+  create: async (context: BackendContext): Promise<OffloaderSteps> => new ResidentSteps(context),
+})
+
+interface ResidentModule {
+  readonly placed: PlacedModule
+  /** Undefined for a module that owns no parameter. */
+  readonly slab: DeviceBuffer | undefined
+}
+
+class ResidentSteps implements OffloaderSteps {
+  readonly #context: BackendContext
+  readonly #modules = new Map<string, ResidentModule>()
+
+  constructor(context: BackendContext) {
+    this.#context = context
+  }
+
+  async wrapModules(
+    specs: readonly ModuleSpec[],
+    { signal }: { prefix: string; signal?: AbortSignal },
+  ): Promise<readonly PlacedModule[]> {
+    const made: ResidentModule[] = []
+    try {
+      for (const spec of specs) {
+        throwIfAborted(signal, 'placing modules')
+        made.push(this.#place(spec, ownParameters(spec)))
+      }
+    } catch (error) {
+      await Promise.all(made.map((module) => module.slab?.dispose()))
+      throw error
+    }
+    for (const module of made) this.#modules.set(module.placed.spec.name, module)
+    return made.map((module) => module.placed)
+  }
+
+  async replaceParameters(name: string, next: ReadonlyMap<string, Replacement | null>): Promise<PlacedModule> {
+    const old = this.#modules.get(name)
+    if (old === undefined) throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', `no module ${name} was placed`)
+    const { parameters, sources } = replace(old.placed, next)
+    // The new slab first: a failure leaves the old parameters as they are.
+    const made = this.#place(old.placed.spec, parameters)
+    try {
+      for (const { name: parameter } of parameters) {
+        const from = sources.get(parameter)!
+        const to = made.placed.parameters.get(parameter)!.tensor
+        const bytes = extentBytes(to)
+        if (bytes === 0) continue
+        this.#context.compute.copy(to.buffer, from.buffer, { toOffset: to.offset, fromOffset: from.offset, bytes })
+      }
+      await this.#context.compute.synchronize()
+    } catch (error) {
+      await made.slab?.dispose()
+      throw error
+    }
+    this.#modules.set(name, made)
+    await old.slab?.dispose()
+    return made.placed
+  }
+
+  async postInit(): Promise<readonly PlacedModule[]> {
+    return [...this.#modules.values()].map((module) => module.placed)
+  }
+
+  beginForward(): { before(): void; after(): void; end(): void } {
+    return { before() {}, after() {}, end() {} }
+  }
+
+  stats(): OffloadStats {
+    let residentBytes = 0
+    for (const { placed } of this.#modules.values()) residentBytes += parameterBytes([...placed.parameters.values()])
+    return { offloadedBytes: 0, residentBytes, slotBytes: 0, onloadedBytes: 0 }
+  }
+
+  async dispose(): Promise<void> {
+    const modules = [...this.#modules.values()]
+    this.#modules.clear()
+    await Promise.all(modules.map((module) => module.slab?.dispose()))
+  }
+
+  #place(spec: ModuleSpec, own: readonly ParameterSpec[]): ResidentModule {
+    if (own.length === 0) return { placed: { spec, parameters: new Map() }, slab: undefined }
+    const { bytes, offsets } = slabLayout(own)
+    const slab = this.#context.memory('weights').allocate(Math.max(bytes, 1), {
+      stream: this.#context.compute,
+      module: spec.name,
+      recovery: { kind: 'copy' },
+    })
+    const parameters = new Map<string, Parameter>()
+    for (const parameter of own) {
+      const { dtype, shape, stride } = parameter
+      const tensor: TensorView = { buffer: slab, offset: offsets.get(parameter.name)!, dtype, shape, stride }
+      parameters.set(parameter.name, { ...parameter, storage: 'device', tensor })
+    }
+    return { placed: { spec: { ...spec, parameters: own }, parameters }, slab }
+  }
+}
+
+/** The parameters a module owns after a replacement, in their old order with the new names last, and their bytes. */
+function replace(
+  old: PlacedModule,
+  next: ReadonlyMap<string, Replacement | null>,
+): { parameters: ParameterSpec[]; sources: Map<string, TensorView> } {
+  const parameters: ParameterSpec[] = []
+  const sources = new Map<string, TensorView>()
+  for (const name of new Set([...old.parameters.keys(), ...next.keys()])) {
+    const replacement = next.get(name)
+    const kept = replacement === undefined ? old.parameters.get(name) : undefined
+    if (kept !== undefined) {
+      parameters.push(kept)
+      sources.set(name, kept.tensor)
+    } else if (replacement && 'tensor' in replacement) {
+      const { dtype, shape, stride } = replacement.tensor
+      parameters.push({ name, dtype, shape, stride, use: replacement.use })
+      sources.set(name, replacement.tensor)
+    }
+  }
+  return { parameters, sources }
+}

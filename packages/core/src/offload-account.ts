@@ -1,0 +1,80 @@
+import type { OffloadStats } from './backend.js'
+import { SpillwayError, toSpillwayError } from './errors.js'
+import type { ModuleSpec } from './module.js'
+import type { OpenedBackends } from './opened-backends.js'
+import { checkPlacement, type PlacementRules } from './placement-check.js'
+import { PlacementRecord } from './placement-record.js'
+import { checkOnloadedBytes, checkStats, readStats } from './stats-check.js'
+
+/** Core's account of what the placement backend did, and the checks that hold the backend to it. */
+export class OffloadAccount {
+  readonly record: PlacementRecord = new PlacementRecord()
+  readonly #parts: OpenedBackends
+  readonly #name: string
+
+  constructor(parts: OpenedBackends) {
+    this.#parts = parts
+    this.#name = parts.placement.backend.name
+  }
+
+  /**
+   * Checks what the backend placed for `specs` and takes it into the record. When that throws, the backend's account and
+   * core's differ for good, and the offloader has failed.
+   */
+  accept(call: 'wrapModules' | 'replaceParameters' | 'postInit', specs: readonly ModuleSpec[], result: unknown): void {
+    const { device, pin, lifecycle } = this.#parts
+    const rules: PlacementRules = {
+      backend: this.#name,
+      call,
+      phase: call === 'postInit' ? 'ready' : 'loading',
+      pin,
+      unifiedMemory: device.capabilities.unifiedMemory,
+      others: this.record.own(specs),
+    }
+    try {
+      this.record.put(specs, checkPlacement(specs, result, rules))
+    } catch (error) {
+      lifecycle.fail(error)
+      throw error
+    }
+  }
+
+  /** Throws SPILLWAY_NOTHING_OFFLOADED: a request to offload that moved nothing is a mistake in its options. */
+  requireOffloaded(): void {
+    const { backend, steps } = this.#parts.placement
+    const { mapped, pinned, pageable } = this.record.bytesByStorage()
+    if (!(steps.offloads ?? backend.supports.offloads) || mapped + pinned + pageable > 0) return
+    throw new SpillwayError(
+      'SPILLWAY_NOTHING_OFFLOADED',
+      `${this.#name} was asked to offload and ended with every parameter on the device; ` +
+        'choose options that select something, or the backend none',
+      { details: { backend: this.#name } },
+    )
+  }
+
+  /** The backend's statistics, unchecked but for being numbers. */
+  stats(): OffloadStats {
+    try {
+      return readStats(this.#parts.placement.steps.stats(), this.#name)
+    } catch (error) {
+      throw toSpillwayError(error, 'SPILLWAY_BACKEND_FAILED', `backend ${this.#name} failed in stats`)
+    }
+  }
+
+  /** Held against the record, unless a call is changing both or a failure has set them apart. */
+  checkedStats(): OffloadStats {
+    const stats = this.stats()
+    const { running, state } = this.#parts.lifecycle
+    if (state === 'failed' || running === 'wrapModules' || running === 'replaceParameters') return stats
+    const { device, host } = this.#parts.placement
+    const byStorage = this.record.bytesByStorage()
+    checkStats(stats, { byStorage, liveWeights: device.bytes('weights'), liveHost: host.bytes() }, this.#name)
+    return stats
+  }
+
+  /** Only when the streams of all forwards are idle: see `checkOnloadedBytes`. */
+  checkOnloaded(stats: OffloadStats): void {
+    const { device, hostToDeviceBytesBefore } = this.#parts
+    checkOnloadedBytes(stats, device.counters().hostToDeviceBytes - hostToDeviceBytesBefore, this.#name)
+  }
+}

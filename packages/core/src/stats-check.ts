@@ -1,0 +1,70 @@
+import type { OffloadStats } from './backend.js'
+import { SpillwayError } from './errors.js'
+import type { Parameter } from './module.js'
+import { printable } from './printable.js'
+import { misbehaved } from './steps-check.js'
+
+/** What core counted itself, to hold a backend's statistics against. All in bytes. */
+export interface CountedBytes {
+  readonly byStorage: Readonly<Record<Parameter['storage'], number>>
+  /** Live, allocated through `ctx.memory('weights')`. */
+  readonly liveWeights: number
+  /** Live, allocated through `ctx.host`. */
+  readonly liveHost: number
+}
+
+/** Reads a backend's statistics. Throws SPILLWAY_BACKEND_MISBEHAVED for what is no count of bytes. */
+export function readStats(value: unknown, backend: string): OffloadStats {
+  if (typeof value !== 'object' || value === null) throw misbehaved(backend, `stats returned ${printable(value)}`)
+  const { offloadedBytes, residentBytes, slotBytes, onloadedBytes } = value as Record<string, unknown>
+  const stats = { offloadedBytes, residentBytes, slotBytes, onloadedBytes }
+  for (const [name, bytes] of Object.entries(stats)) {
+    if (!Number.isSafeInteger(bytes) || (bytes as number) < 0) {
+      throw misbehaved(backend, `stats: ${name} is ${printable(bytes)}, not a number of bytes`)
+    }
+  }
+  return stats as unknown as OffloadStats
+}
+
+/** Throws SPILLWAY_STATS_MISMATCH naming the figure, what the backend says and what was counted. */
+export function checkStats(stats: OffloadStats, counted: CountedBytes, backend: string): void {
+  const { device, mapped, pinned, pageable } = counted.byStorage
+  const offloaded = mapped + pinned + pageable
+  if (stats.offloadedBytes !== offloaded) {
+    throw mismatch(backend, 'offloadedBytes', stats.offloadedBytes, offloaded, 'its parameters off the device have')
+  }
+  if (stats.residentBytes !== device) {
+    throw mismatch(backend, 'residentBytes', stats.residentBytes, device, 'its parameters on the device have')
+  }
+  const onDevice = stats.residentBytes + stats.slotBytes
+  if (counted.liveWeights < onDevice) {
+    throw mismatch(backend, 'residentBytes + slotBytes', onDevice, counted.liveWeights, "its live 'weights' memory has")
+  }
+  // Mapped memory does not come from ctx.host; all other host bytes do, or the pin decision was bypassed.
+  if (counted.liveHost < pinned + pageable) {
+    throw mismatch(
+      backend,
+      'offloadedBytes in pinned and pageable memory',
+      pinned + pageable,
+      counted.liveHost,
+      'its live host memory has',
+    )
+  }
+}
+
+/**
+ * `countedBytes`: what the device copied from host to device since the offloader was made, read when the compute stream
+ * was idle. Then the only onloads not yet done are those into slots that nobody has waited for: at most one per slot.
+ */
+export function checkOnloadedBytes(stats: OffloadStats, countedBytes: number, backend: string): void {
+  if (stats.onloadedBytes <= countedBytes + stats.slotBytes) return
+  throw mismatch(backend, 'onloadedBytes', stats.onloadedBytes, countedBytes, 'the device has copied')
+}
+
+function mismatch(backend: string, figure: string, says: number, counted: number, what: string): SpillwayError {
+  return new SpillwayError(
+    'SPILLWAY_STATS_MISMATCH',
+    `backend ${backend} reports ${figure} ${says}, but ${what} ${counted} bytes; report it to the backend's author`,
+    { details: { backend, figure, reportedBytes: says, countedBytes: counted } },
+  )
+}

@@ -1,0 +1,75 @@
+import { expect, test } from 'vitest'
+import {
+  contiguousStride,
+  elementCount,
+  extentBytes,
+  type ModuleSpec,
+  ownParameters,
+  type ParameterSpec,
+  parameterBytes,
+  residentPlanBytes,
+  slabLayout,
+} from '../src/index.js'
+import { thrown } from './thrown.js'
+
+const parameter = (name: string, shape: number[], more: Partial<ParameterSpec> = {}): ParameterSpec => ({
+  name,
+  dtype: 'f32',
+  shape,
+  stride: contiguousStride(shape),
+  use: 'linear',
+  ...more,
+})
+
+test('a slab starts every parameter at 256 bytes and ends with the last byte of the last', () => {
+  const parameters = [
+    parameter('a', [3]),
+    parameter('b', [64]),
+    parameter('empty', [0, 5]),
+    parameter('c', [2, 2], { dtype: 'bf16' }),
+  ]
+  const { bytes, offsets } = slabLayout(parameters)
+  expect([...offsets]).toEqual([
+    ['a', 0],
+    ['b', 256],
+    ['empty', 512],
+    ['c', 512],
+  ])
+  expect(bytes).toBe(520)
+  expect(parameterBytes(parameters)).toBe(12 + 256 + 0 + 8)
+  expect(slabLayout([]).bytes).toBe(0)
+})
+
+test('an extent includes the gaps of strides', () => {
+  expect(extentBytes(parameter('a', [2, 3], { stride: [5, 1] }))).toBe((5 + 2 + 1) * 4)
+  expect(extentBytes(parameter('a', [2, 3], { stride: [1, 2] }))).toBe(24)
+  expect(extentBytes(parameter('scalar', []))).toBe(4)
+  expect(elementCount([])).toBe(1)
+})
+
+test.each<[string, Partial<ParameterSpec>]>([
+  ['a negative length', { shape: [-1], stride: [1] }],
+  ['a fraction', { shape: [1.5], stride: [1] }],
+  ['fewer strides than lengths', { shape: [2, 2], stride: [1] }],
+  ['a negative stride', { shape: [2], stride: [-1] }],
+  ['more than 2^53 bytes', { shape: [2 ** 30, 2 ** 30], stride: [2 ** 30, 1] }],
+  ['an unknown dtype', { dtype: 'f128' as never }],
+])('%s is no layout', (_, more) => {
+  expect(thrown(() => extentBytes(parameter('a', [1], more))).code).toBe('SPILLWAY_INVALID_ARGUMENT')
+})
+
+test('everything resident takes slabs in whole pages, caches, workspace and twice the largest slab; ties take nothing', () => {
+  const module = (name: string, parameters: ParameterSpec[]): ModuleSpec => ({
+    name,
+    order: 0,
+    role: 'layer',
+    parameters,
+  })
+  const specs = [
+    module('small', [parameter('a', [10])]),
+    module('large', [parameter('a', [10]), parameter('b', [1000])]),
+    module('tied', [parameter('a', [1000], { tiedTo: 'small.a' })]),
+  ]
+  expect(ownParameters(specs[2]!)).toEqual([])
+  expect(residentPlanBytes(specs, { kvCacheBytes: 7, workspaceBytes: 11 })).toBe(4096 + 8192 + 7 + 11 + 2 * 8192)
+})

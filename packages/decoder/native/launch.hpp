@@ -1,0 +1,75 @@
+// One launch: reads the call's arguments in order, checks every operand against its buffer, collects the accesses.
+#pragma once
+
+#include <initializer_list>
+#include <spillway/napi.hpp>
+#include <string>
+
+#include "kernel_set.hpp"
+
+namespace spillway::decoder {
+
+/// The addon's state in one environment.
+struct Instance {
+  const spillway_api* api = nullptr;
+};
+
+/// Lives for one call, on the JavaScript thread. All its methods throw coded errors that name the kernel and operand.
+/// `info.Data()` is the KernelSet that the function was made for.
+class Launch {
+ public:
+  /// Reads the stream.
+  Launch(const Napi::CallbackInfo& info, const char* operation);
+
+  DType dtype();
+  /// 1 … 2^31 - 1.
+  uint32_t dimension(const char* name);
+  /// A finite number.
+  float number(const char* name);
+  bool flag(const char* name);
+
+  /// The device address of a tensor of this shape that the kernel reads, writes or both.
+  template <typename Element>
+  Element* tensor(const char* name, uint32_t mode, std::initializer_list<uint64_t> shape) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): the ABI gives addresses as numbers
+    return reinterpret_cast<Element*>(operand(name, mode, sizeof(Element), shape));
+  }
+  void* tensor(const char* name, uint32_t mode, DType dtype, std::initializer_list<uint64_t> shape) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): as above
+    return reinterpret_cast<void*>(operand(name, mode, dtype == DType::kF32 ? 4 : 2, shape));
+  }
+  /// nullptr when the argument is undefined.
+  void* optional_tensor(const char* name, uint32_t mode, DType dtype, std::initializer_list<uint64_t> shape);
+
+  /// Throws `message`, with the operation's name before it.
+  [[noreturn]] void refuse(const std::string& message) const;
+
+  template <typename Arguments>
+  Napi::Value enqueue(uint32_t kernel, const Arguments& arguments, const uint32_t (&grid)[3], uint32_t block) {
+    return enqueue(kernel, &arguments, sizeof arguments, grid, block);
+  }
+
+ private:
+  struct Operand {
+    const char* name;
+    uint64_t address;
+    uint64_t bytes;
+  };
+  static constexpr uint32_t kMaxOperands = 5;
+
+  uint64_t operand(const char* name, uint32_t mode, uint64_t element_bytes, std::initializer_list<uint64_t> shape);
+  Napi::Value enqueue(uint32_t kernel, const void* arguments, uint32_t bytes, const uint32_t (&grid)[3],
+                      uint32_t block);
+  Napi::Value next() { return info_[next_++]; }
+
+  const Napi::CallbackInfo& info_;
+  const char* operation_;
+  const spillway_api* api_;
+  spillway_stream* stream_;
+  size_t next_ = 0;
+  uint32_t operand_count_ = 0;
+  Operand operands_[kMaxOperands];
+  spillway_access accesses_[kMaxOperands];
+};
+
+}  // namespace spillway::decoder

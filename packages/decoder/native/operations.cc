@@ -1,0 +1,148 @@
+#include "operations.hpp"
+
+#include <algorithm>
+
+#include "kernels/attention_args.h"
+#include "kernels/embedding_args.h"
+#include "kernels/linear_args.h"
+#include "kernels/rms_norm_args.h"
+#include "kernels/rope_append_args.h"
+#include "kernels/silu_mul_args.h"
+#include "launch.hpp"
+
+namespace spillway::decoder {
+namespace {
+
+constexpr uint32_t kRead = SPILLWAY_ACCESS_READ;
+constexpr uint32_t kWrite = SPILLWAY_ACCESS_WRITE;
+constexpr uint32_t kBoth = SPILLWAY_ACCESS_READ | SPILLWAY_ACCESS_WRITE;
+
+// Threads of a block, and warps in it.
+constexpr uint32_t kBlock = 256, kWarps = kBlock / 32;
+// The largest second dimension of a grid; kernels step over what is beyond.
+constexpr uint32_t kGridLimit = 65535;
+
+uint32_t divide_up(uint64_t value, uint32_t by) { return static_cast<uint32_t>((value + by - 1) / by); }
+
+uint32_t by_dtype(KernelIndex first, DType dtype) { return first + static_cast<uint32_t>(dtype); }
+
+/// What rope_append and attention have in common.
+struct Heads {
+  uint32_t rows, heads, key_value_heads, head_dim, context;
+  uint64_t qkv_width;
+};
+
+Heads read_heads(Launch& launch) {
+  Heads h{};
+  h.rows = launch.dimension("rows");
+  h.heads = launch.dimension("heads");
+  h.key_value_heads = launch.dimension("keyValueHeads");
+  h.head_dim = launch.dimension("headDim");
+  h.context = launch.dimension("context");
+  if (h.heads % h.key_value_heads != 0) launch.refuse("heads must be a multiple of keyValueHeads");
+  if (__builtin_mul_overflow(uint64_t{h.heads} + 2 * uint64_t{h.key_value_heads}, uint64_t{h.head_dim}, &h.qkv_width)) {
+    launch.refuse("qkv is larger than any buffer");
+  }
+  return h;
+}
+
+}  // namespace
+
+Napi::Value embedding(const Napi::CallbackInfo& info) {
+  Launch launch(info, "embedding");
+  const DType dtype = launch.dtype();
+  EmbeddingArgs a{};
+  a.rows = launch.dimension("rows");
+  a.vocabulary = launch.dimension("vocabulary");
+  a.hidden = launch.dimension("hidden");
+  a.tokens = launch.tensor<int32_t>("tokens", kRead, {a.rows});
+  a.table = launch.tensor("table", kRead, dtype, {a.vocabulary, a.hidden});
+  a.y = launch.tensor<float>("y", kWrite, {a.rows, a.hidden});
+  return launch.enqueue(by_dtype(k_embedding_f32, dtype), a, {a.rows, 1, 1}, kBlock);
+}
+
+Napi::Value rms_norm(const Napi::CallbackInfo& info) {
+  Launch launch(info, "rmsNorm");
+  const DType dtype = launch.dtype();
+  RmsNormArgs a{};
+  a.rows = launch.dimension("rows");
+  a.hidden = launch.dimension("hidden");
+  a.epsilon = launch.number("epsilon");
+  if (a.epsilon < 0) launch.refuse("epsilon must not be negative");
+  a.x = launch.tensor<float>("x", kRead, {a.rows, a.hidden});
+  a.weight = launch.tensor("weight", kRead, dtype, {a.hidden});
+  a.y = launch.tensor<float>("y", kWrite, {a.rows, a.hidden});
+  return launch.enqueue(by_dtype(k_rms_norm_f32, dtype), a, {a.rows, 1, 1}, kBlock);
+}
+
+Napi::Value linear(const Napi::CallbackInfo& info) {
+  Launch launch(info, "linear");
+  const DType dtype = launch.dtype();
+  LinearArgs a{};
+  a.rows = launch.dimension("rows");
+  a.inputs = launch.dimension("inputs");
+  a.outputs = launch.dimension("outputs");
+  a.accumulate = launch.flag("accumulate") ? 1 : 0;
+  a.x = launch.tensor<float>("x", kRead, {a.rows, a.inputs});
+  a.weight = launch.tensor("weight", kRead, dtype, {a.outputs, a.inputs});
+  a.bias = launch.optional_tensor("bias", kRead, dtype, {a.outputs});
+  a.y = launch.tensor<float>("y", a.accumulate ? kBoth : kWrite, {a.rows, a.outputs});
+  const uint32_t row_blocks = std::min(divide_up(a.rows, 8), kGridLimit);
+  return launch.enqueue(by_dtype(k_linear_f32, dtype), a, {divide_up(a.outputs, kWarps), row_blocks, 1}, kBlock);
+}
+
+Napi::Value rope_append(const Napi::CallbackInfo& info) {
+  Launch launch(info, "ropeAppend");
+  const DType dtype = launch.dtype();
+  const Heads h = read_heads(launch);
+  if (h.head_dim % 2 != 0) launch.refuse("headDim must be even");
+  RopeAppendArgs a{};
+  a.rows = h.rows;
+  a.heads = h.heads;
+  a.key_value_heads = h.key_value_heads;
+  a.head_dim = h.head_dim;
+  a.context = h.context;
+  a.scaling = launch.number("scaling");
+  a.qkv = launch.tensor<float>("qkv", kBoth, {h.rows, h.qkv_width});
+  a.position = launch.tensor<int32_t>("position", kRead, {1});
+  a.inverse_frequency = launch.tensor<float>("inverseFrequency", kRead, {h.head_dim / 2});
+  // Which rows of the cache are written is known only when the work runs: all of it is declared.
+  a.keys = launch.tensor("keys", kWrite, dtype, {h.context, h.key_value_heads, h.head_dim});
+  a.values = launch.tensor("values", kWrite, dtype, {h.context, h.key_value_heads, h.head_dim});
+  return launch.enqueue(by_dtype(k_rope_append_f32, dtype), a, {h.rows, 1, 1}, kBlock);
+}
+
+Napi::Value attention(const Napi::CallbackInfo& info) {
+  Launch launch(info, "attention");
+  const DType dtype = launch.dtype();
+  const Heads h = read_heads(launch);
+  if (h.head_dim > SPILLWAY_ATTENTION_MAX_HEAD_DIM) {
+    launch.refuse("headDim is " + std::to_string(h.head_dim) + ", this kernel has room for " +
+                  std::to_string(SPILLWAY_ATTENTION_MAX_HEAD_DIM));
+  }
+  AttentionArgs a{};
+  a.rows = h.rows;
+  a.heads = h.heads;
+  a.key_value_heads = h.key_value_heads;
+  a.head_dim = h.head_dim;
+  a.context = h.context;
+  a.scale = launch.number("scale");
+  a.qkv = launch.tensor<float>("qkv", kRead, {h.rows, h.qkv_width});
+  a.position = launch.tensor<int32_t>("position", kRead, {1});
+  a.keys = launch.tensor("keys", kRead, dtype, {h.context, h.key_value_heads, h.head_dim});
+  a.values = launch.tensor("values", kRead, dtype, {h.context, h.key_value_heads, h.head_dim});
+  a.y = launch.tensor<float>("y", kWrite, {h.rows, h.heads, h.head_dim});
+  return launch.enqueue(by_dtype(k_attention_f32, dtype), a, {h.rows, std::min(h.heads, kGridLimit), 1}, 128);
+}
+
+Napi::Value silu_mul(const Napi::CallbackInfo& info) {
+  Launch launch(info, "siluMul");
+  SiluMulArgs a{};
+  a.rows = launch.dimension("rows");
+  a.ffn = launch.dimension("ffn");
+  a.gate_up = launch.tensor<float>("gateUp", kRead, {a.rows, 2, a.ffn});
+  a.y = launch.tensor<float>("y", kWrite, {a.rows, a.ffn});
+  return launch.enqueue(k_silu_mul, a, {a.rows, std::min(divide_up(a.ffn, kBlock), kGridLimit), 1}, kBlock);
+}
+
+}  // namespace spillway::decoder

@@ -1,0 +1,132 @@
+import type { HostBuffer, Offloader, PlacedModule, Stream, TensorView } from '@spillway/core'
+import type { LlamaConfig } from './config.js'
+import type { Kernels } from './kernels.js'
+import type { KvCache } from './kv-cache.js'
+import { embeddingName, headName, layerName, normName } from './model-specs.js'
+import type { Workspace } from './workspace.js'
+
+export interface ForwardOptions {
+  readonly config: LlamaConfig
+  readonly offloader: Offloader
+  /** What `offloader.postInit()` returned: every weight at an address that stays. */
+  readonly modules: ReadonlyMap<string, PlacedModule>
+  readonly kernels: Kernels
+  readonly kvCache: KvCache
+  readonly workspace: Workspace
+  readonly stream: Stream
+}
+
+export interface ForwardInput {
+  /** 1 … maxRows, each inside the vocabulary. */
+  readonly tokens: readonly number[]
+  /** Of the first token; positions below it are in the cache. */
+  readonly position: number
+  /** Logits from this row on are wanted; absent: none, and the last norm and the head are left out. */
+  readonly logitsFrom?: number
+  /** Where those logits go, f32 [rows, vocab], one after another. */
+  readonly logits?: HostBuffer
+}
+
+/** The computation: enqueues everything, waits for nothing, changes nothing but cache and workspace. */
+export class Forward {
+  readonly #options: ForwardOptions
+  readonly #weights: ReadonlyMap<string, TensorView>
+
+  /** The modules are as `moduleSpecs` and `fuseLayer` left them. */
+  constructor(options: ForwardOptions) {
+    this.#options = options
+    const weights = new Map<string, TensorView>()
+    for (const [module, { parameters }] of options.modules) {
+      for (const [name, { tensor }] of parameters) weights.set(`${module}.${name}`, tensor)
+    }
+    this.#weights = weights
+  }
+
+  /** The host buffers given and used are free again when the stream is done. */
+  enqueue(input: ForwardInput): void {
+    const { offloader, stream, workspace, config } = this.#options
+    const rows = input.tokens.length
+    workspace.upload(stream, input.tokens, input.position)
+    offloader.forward(stream, (scope) => {
+      const inModule = (module: string, body: () => void): void => {
+        scope.before(module)
+        body()
+        scope.after(module)
+      }
+      inModule(embeddingName, () => this.#embed(rows))
+      for (let layer = 0; layer < config.layers; layer++) inModule(layerName(layer), () => this.#layer(layer, rows))
+      if (input.logitsFrom === undefined || input.logits === undefined) return
+      const from = input.logitsFrom
+      const to = input.logits
+      inModule(normName, () => this.#finalNorm(from, rows))
+      inModule(headName, () => this.#head(from, rows, to))
+    })
+  }
+
+  #embed(rows: number): void {
+    const { kernels, stream, workspace } = this.#options
+    kernels.embedding(stream, {
+      tokens: workspace.tokens(rows),
+      table: this.#weight(embeddingName, 'weight'),
+      y: workspace.rows('hidden', rows),
+    })
+  }
+
+  #layer(layer: number, rows: number): void {
+    const { kernels, kvCache, workspace, stream, config } = this.#options
+    const { heads, headDim, rmsNormEps: epsilon } = config
+    const weight = (name: string): TensorView => this.#weight(layerName(layer), name)
+    const hidden = workspace.rows('hidden', rows)
+    const normed = workspace.rows('normed', rows)
+    const cache = { position: workspace.position, keys: kvCache.keys(layer), values: kvCache.values(layer), heads }
+
+    kernels.rmsNorm(stream, { x: hidden, weight: weight('input_layernorm.weight'), y: normed, epsilon })
+    const qkv = workspace.rows('qkv', rows)
+    kernels.linear(stream, { x: normed, weight: weight('self_attn.qkv_proj.weight'), y: qkv })
+    kernels.ropeAppend(stream, { ...cache, qkv, inverseFrequency: workspace.inverseFrequency, scaling: 1 })
+    const attended = workspace.rows('attended', rows)
+    kernels.attention(stream, { ...cache, qkv, scale: headDim ** -0.5, y: attended })
+    kernels.linear(stream, { x: attended, weight: weight('self_attn.o_proj.weight'), y: hidden, accumulate: true })
+
+    kernels.rmsNorm(stream, { x: hidden, weight: weight('post_attention_layernorm.weight'), y: normed, epsilon })
+    const gateUp = workspace.rows('gateUp', rows)
+    kernels.linear(stream, { x: normed, weight: weight('mlp.gate_up_proj.weight'), y: gateUp })
+    const activated = workspace.rows('activated', rows)
+    kernels.siluMul(stream, { gateUp, y: activated })
+    kernels.linear(stream, { x: activated, weight: weight('mlp.down_proj.weight'), y: hidden, accumulate: true })
+  }
+
+  #finalNorm(from: number, rows: number): void {
+    const { kernels, workspace, stream, config } = this.#options
+    kernels.rmsNorm(stream, {
+      x: rowsFrom(workspace.rows('hidden', rows), from),
+      weight: this.#weight(normName, 'weight'),
+      y: rowsFrom(workspace.rows('normed', rows), from),
+      epsilon: config.rmsNormEps,
+    })
+  }
+
+  /** A few rows at a time, for the workspace holds no more logits; the stream keeps the copies in order. */
+  #head(from: number, rows: number, to: HostBuffer): void {
+    const { kernels, workspace, stream, config } = this.#options
+    const weight = this.#weight(headName, 'weight')
+    const rowBytes = 4 * config.vocabSize
+    for (let row = from; row < rows; row += workspace.plan.logitRows) {
+      const count = Math.min(workspace.plan.logitRows, rows - row)
+      const logits = workspace.rows('logits', count)
+      kernels.linear(stream, { x: rowsFrom(workspace.rows('normed', row + count), row), weight, y: logits })
+      const bytes = count * rowBytes
+      stream.copy(to, logits.buffer, { fromOffset: logits.offset, toOffset: (row - from) * rowBytes, bytes })
+    }
+  }
+
+  #weight(module: string, name: string): TensorView {
+    return this.#weights.get(`${module}.${name}`) as TensorView
+  }
+}
+
+/** Rows `from` and later of a contiguous f32 matrix. */
+function rowsFrom(matrix: TensorView, from: number): TensorView {
+  const [rows, columns] = matrix.shape as readonly [number, number]
+  return { ...matrix, offset: matrix.offset + 4 * from * columns, shape: [rows - from, columns] }
+}

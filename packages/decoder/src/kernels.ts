@@ -1,0 +1,289 @@
+import { SpillwayError, type Stream, type TensorView } from '@spillway/core'
+import { attach, handleOf } from '@spillway/device'
+import {
+  dtypeCode,
+  type InstructionSet,
+  type KernelDescription,
+  type KernelOperations,
+  loadKernelAddon,
+} from './kernel-addon.js'
+import { type KernelDType, requireTensor, requireWeightDType } from './kernel-operand.js'
+
+export type { InstructionSet, KernelDescription } from './kernel-addon.js'
+
+export interface KernelsOptions {
+  /** Of the host twins; default: the best this processor has. Throws SPILLWAY_NOT_SUPPORTED when it lacks it. */
+  readonly instructionSet?: InstructionSet
+}
+
+/**
+ * The decoder's kernels. Every method enqueues one launch and returns; legal while the stream is being captured.
+ *
+ * Activations are f32, weights and caches f32, f16 or bf16; arithmetic and accumulation are f32. Views are contiguous,
+ * row-major, borrowed for the call (enqueued work keeps their buffers), and an output overlaps no input. NaN and
+ * infinity propagate. Throws SPILLWAY_INVALID_ARGUMENT for a wrong shape, layout, range, alignment or a buffer the
+ * device cannot reach, SPILLWAY_NOT_SUPPORTED for a dtype there is no kernel for, SPILLWAY_DISPOSED for a handle that
+ * was disposed, and what the device's launch reports.
+ */
+export class Kernels {
+  /** Of this object's host twins. */
+  readonly instructionSet: InstructionSet
+  /** Names of the kernels present. */
+  readonly names: readonly string[]
+  readonly #operations: KernelOperations
+  readonly #descriptions: readonly KernelDescription[]
+
+  /** Loads the addon and hands it the device's function table. */
+  constructor(options: KernelsOptions = {}) {
+    this.#operations = loadKernelAddon().attach(attach(), options.instructionSet)
+    this.instructionSet = this.#operations.instructionSet
+    this.#descriptions = Object.freeze(this.#operations.describe())
+    this.names = Object.freeze(this.#descriptions.map((kernel) => kernel.name))
+  }
+
+  /** Instruction sets of the host twins that this processor can run, best first. */
+  static instructionSets(): readonly InstructionSet[] {
+    return loadKernelAddon().instructionSets()
+  }
+
+  /** What is there to run, for `doctor`. */
+  describe(): readonly KernelDescription[] {
+    return this.#descriptions
+  }
+
+  /**
+   * y[r, :] = table[tokens[r], :]. A token outside the table gives a row of NaN and reads nothing.
+   * tokens i32 [rows], table f32|f16|bf16 [vocabulary, hidden], y f32 [rows, hidden].
+   */
+  embedding(
+    stream: Stream,
+    { tokens, table, y }: { readonly tokens: TensorView; readonly table: TensorView; readonly y: TensorView },
+  ): void {
+    const what = 'embedding'
+    const dtype = requireWeightDType(what, 'table', table)
+    const [vocabulary, hidden] = requireTensor(what, 'table', table, dtype, [undefined, undefined])
+    const [rows] = requireTensor(what, 'tokens', tokens, 'i32', [undefined])
+    requireTensor(what, 'y', y, 'f32', [rows, hidden])
+    this.#operations.embedding(
+      handleOf(stream),
+      dtypeCode[dtype],
+      rows as number,
+      vocabulary as number,
+      hidden as number,
+      ...operand(tokens),
+      ...operand(table),
+      ...operand(y),
+    )
+  }
+
+  /**
+   * y = x / sqrt(mean(x²) + epsilon) · weight, per row, as Hugging Face's LlamaRMSNorm does in f32.
+   * x, y f32 [rows, hidden], weight f32|f16|bf16 [hidden].
+   */
+  rmsNorm(
+    stream: Stream,
+    {
+      x,
+      weight,
+      y,
+      epsilon,
+    }: { readonly x: TensorView; readonly weight: TensorView; readonly y: TensorView; readonly epsilon: number },
+  ): void {
+    const what = 'rmsNorm'
+    const dtype = requireWeightDType(what, 'weight', weight)
+    const [rows, hidden] = requireTensor(what, 'x', x, 'f32', [undefined, undefined])
+    requireTensor(what, 'weight', weight, dtype, [hidden])
+    requireTensor(what, 'y', y, 'f32', [rows, hidden])
+    this.#operations.rmsNorm(
+      handleOf(stream),
+      dtypeCode[dtype],
+      rows as number,
+      hidden as number,
+      epsilon,
+      ...operand(x),
+      ...operand(weight),
+      ...operand(y),
+    )
+  }
+
+  /**
+   * y = x · weightᵀ + bias; with `accumulate`, y += that (the residual).
+   * x f32 [rows, inputs], weight f32|f16|bf16 [outputs, inputs], bias of the weight's dtype [outputs],
+   * y f32 [rows, outputs].
+   */
+  linear(
+    stream: Stream,
+    {
+      x,
+      weight,
+      bias,
+      y,
+      accumulate = false,
+    }: {
+      readonly x: TensorView
+      readonly weight: TensorView
+      readonly bias?: TensorView | undefined
+      readonly y: TensorView
+      readonly accumulate?: boolean | undefined
+    },
+  ): void {
+    const what = 'linear'
+    const dtype = requireWeightDType(what, 'weight', weight)
+    const [outputs, inputs] = requireTensor(what, 'weight', weight, dtype, [undefined, undefined])
+    const [rows] = requireTensor(what, 'x', x, 'f32', [undefined, inputs])
+    requireTensor(what, 'y', y, 'f32', [rows, outputs])
+    if (bias !== undefined) requireTensor(what, 'bias', bias, dtype, [outputs])
+    this.#operations.linear(
+      handleOf(stream),
+      dtypeCode[dtype],
+      rows as number,
+      inputs as number,
+      outputs as number,
+      accumulate,
+      ...operand(x),
+      ...operand(weight),
+      ...(bias === undefined ? [undefined, 0] : operand(bias)),
+      ...operand(y),
+    )
+  }
+
+  /**
+   * Rotary embedding and append to the cache. Row r stands at position[0] + r, read when the work runs, so a replayed
+   * graph sees new positions. Rotates q in place (pairs i and i + headDim/2, Hugging Face's rotate_half) and writes
+   * rotated k, and v, into the cache at that position. A row whose position is not in [0, context) writes nothing to
+   * the cache. cos and sin are multiplied by `scaling` (1 unless the model's rope type says otherwise).
+   * qkv f32 [rows, (heads + 2·keyValueHeads)·headDim]: q, then k, then v. position i32 [1]. inverseFrequency f32
+   * [headDim/2]. keys, values f32|f16|bf16 [context, keyValueHeads, headDim].
+   */
+  ropeAppend(
+    stream: Stream,
+    {
+      qkv,
+      position,
+      inverseFrequency,
+      keys,
+      values,
+      heads,
+      scaling,
+    }: {
+      readonly qkv: TensorView
+      readonly position: TensorView
+      readonly inverseFrequency: TensorView
+      readonly keys: TensorView
+      readonly values: TensorView
+      readonly heads: number
+      readonly scaling: number
+    },
+  ): void {
+    const what = 'ropeAppend'
+    const cache = requireCache(what, keys, values)
+    const rows = requireQkv(what, qkv, heads, cache)
+    requireTensor(what, 'position', position, 'i32', [1])
+    if (cache.headDim % 2 !== 0) {
+      throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', `${what}: headDim must be even, it is ${cache.headDim}`)
+    }
+    requireTensor(what, 'inverseFrequency', inverseFrequency, 'f32', [cache.headDim / 2])
+    this.#operations.ropeAppend(
+      handleOf(stream),
+      dtypeCode[cache.dtype],
+      rows,
+      heads,
+      cache.keyValueHeads,
+      cache.headDim,
+      cache.context,
+      scaling,
+      ...operand(qkv),
+      ...operand(position),
+      ...operand(inverseFrequency),
+      ...operand(keys),
+      ...operand(values),
+    )
+  }
+
+  /**
+   * Causal attention with grouped queries: row r, at position p = position[0] + r, sees cache positions 0 … p, its own
+   * included, so `ropeAppend` comes first. y = softmax(scale · q·kᵀ) · v. A row whose position is not in [0, context)
+   * has no key of its own in the cache: it gets NaN.
+   * qkv as ropeAppend leaves it, position i32 [1], keys and values f32|f16|bf16 [context, keyValueHeads, headDim],
+   * headDim at most 256, y f32 [rows, heads·headDim].
+   */
+  attention(
+    stream: Stream,
+    {
+      qkv,
+      position,
+      keys,
+      values,
+      heads,
+      scale,
+      y,
+    }: {
+      readonly qkv: TensorView
+      readonly position: TensorView
+      readonly keys: TensorView
+      readonly values: TensorView
+      readonly heads: number
+      readonly scale: number
+      readonly y: TensorView
+    },
+  ): void {
+    const what = 'attention'
+    const cache = requireCache(what, keys, values)
+    const rows = requireQkv(what, qkv, heads, cache)
+    requireTensor(what, 'position', position, 'i32', [1])
+    requireTensor(what, 'y', y, 'f32', [rows, heads * cache.headDim])
+    this.#operations.attention(
+      handleOf(stream),
+      dtypeCode[cache.dtype],
+      rows,
+      heads,
+      cache.keyValueHeads,
+      cache.headDim,
+      cache.context,
+      scale,
+      ...operand(qkv),
+      ...operand(position),
+      ...operand(keys),
+      ...operand(values),
+      ...operand(y),
+    )
+  }
+
+  /** y[r, i] = silu(gateUp[r, i]) · gateUp[r, ffn + i]. gateUp f32 [rows, 2·ffn], y f32 [rows, ffn]. */
+  siluMul(stream: Stream, { gateUp, y }: { readonly gateUp: TensorView; readonly y: TensorView }): void {
+    const what = 'siluMul'
+    const [rows, ffn] = requireTensor(what, 'y', y, 'f32', [undefined, undefined])
+    requireTensor(what, 'gateUp', gateUp, 'f32', [rows, 2 * (ffn as number)])
+    this.#operations.siluMul(handleOf(stream), rows as number, ffn as number, ...operand(gateUp), ...operand(y))
+  }
+}
+
+interface CacheShape {
+  readonly dtype: KernelDType
+  readonly context: number
+  readonly keyValueHeads: number
+  readonly headDim: number
+}
+
+function operand(view: TensorView): [external: unknown, offsetBytes: number] {
+  return [handleOf(view.buffer), view.offset]
+}
+
+function requireCache(what: string, keys: TensorView, values: TensorView): CacheShape {
+  const dtype = requireWeightDType(what, 'keys', keys)
+  const shape = requireTensor(what, 'keys', keys, dtype, [undefined, undefined, undefined])
+  requireTensor(what, 'values', values, dtype, shape)
+  const [context, keyValueHeads, headDim] = shape as [number, number, number]
+  return { dtype, context, keyValueHeads, headDim }
+}
+
+function requireQkv(what: string, qkv: TensorView, heads: number, cache: CacheShape): number {
+  if (!Number.isSafeInteger(heads) || heads < 1 || heads % cache.keyValueHeads !== 0) {
+    throw new SpillwayError(
+      'SPILLWAY_INVALID_ARGUMENT',
+      `${what}: heads must be a positive multiple of the cache's ${cache.keyValueHeads} key-value heads, it is ${heads}`,
+    )
+  }
+  const [rows] = requireTensor(what, 'qkv', qkv, 'f32', [undefined, (heads + 2 * cache.keyValueHeads) * cache.headDim])
+  return rows as number
+}

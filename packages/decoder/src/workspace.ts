@@ -1,0 +1,130 @@
+import type { DeviceBuffer, HostArena, HostBuffer, MemorySource, Stream, TensorView } from '@spillway/core'
+import type { LlamaConfig } from './config.js'
+import { TensorLayout } from './tensor-layout.js'
+
+/** Logits of at most so many bytes are computed at a time: those of 128 rows may be larger than a layer. */
+const logitsBytes = 4 * 2 ** 20
+
+export type Activation = 'hidden' | 'normed' | 'qkv' | 'attended' | 'gateUp' | 'activated' | 'logits'
+
+/** What a forward of up to `maxRows` tokens needs besides weights and cache, known before there is memory for it. */
+export class WorkspacePlan {
+  readonly maxRows: number
+  /** Rows of logits computed at a time. */
+  readonly logitRows: number
+  readonly inverseFrequency: Float32Array
+  readonly layout: TensorLayout<Activation | 'input'>
+
+  constructor(config: LlamaConfig, maxRows: number) {
+    const { vocabSize, hiddenSize, intermediateSize, heads, kvHeads, headDim } = config
+    this.maxRows = maxRows
+    this.logitRows = Math.max(1, Math.min(maxRows, Math.floor(logitsBytes / (4 * vocabSize))))
+    this.inverseFrequency = inverseFrequencyOf(config)
+    const rows = (columns: number, count = maxRows) => ({ dtype: 'f32' as const, shape: [count, columns] })
+    this.layout = new TensorLayout({
+      // Position of the first row, then the tokens: one upload per forward.
+      input: { dtype: 'i32', shape: [1 + maxRows] },
+      hidden: rows(hiddenSize),
+      normed: rows(hiddenSize),
+      qkv: rows((heads + 2 * kvHeads) * headDim),
+      attended: rows(heads * headDim),
+      gateUp: rows(2 * intermediateSize),
+      activated: rows(intermediateSize),
+      logits: rows(vocabSize, this.logitRows),
+    })
+  }
+
+  /** Device bytes, the rotary table's included. */
+  get bytes(): number {
+    return this.layout.bytes + this.inverseFrequency.byteLength
+  }
+}
+
+/** The engine's device memory besides weights and cache, and the host memory its inputs and outputs go through. */
+export class Workspace implements AsyncDisposable {
+  readonly plan: WorkspacePlan
+  /** f32 [headDim / 2] */
+  readonly inverseFrequency: TensorView
+  readonly #activations: DeviceBuffer
+  readonly #table: DeviceBuffer
+  readonly #input: HostBuffer
+
+  private constructor(plan: WorkspacePlan, activations: DeviceBuffer, table: DeviceBuffer, input: HostBuffer) {
+    this.plan = plan
+    this.#activations = activations
+    this.#table = table
+    this.#input = input
+    const shape = [plan.inverseFrequency.length]
+    this.inverseFrequency = { buffer: table, offset: 0, dtype: 'f32', shape, stride: [1] }
+  }
+
+  /**
+   * `memory` gives a source by tag. Activations hold nothing between forwards: nothing to rebuild after a sleep. The
+   * rotary table must come back at every sleep level, hence tag `runtime`. Throws SPILLWAY_OUT_OF_MEMORY.
+   */
+  static async allocate(
+    plan: WorkspacePlan,
+    options: {
+      readonly memory: (tag: 'workspace' | 'runtime') => MemorySource
+      readonly host: HostArena
+      readonly stream: Stream
+      readonly signal?: AbortSignal | undefined
+    },
+  ): Promise<Workspace> {
+    const { memory, host, stream, signal } = options
+    const table = plan.inverseFrequency
+    const inputBytes = Math.max(4 * (1 + plan.maxRows), table.byteLength)
+    const input = await host.allocate(inputBytes, signal === undefined ? {} : { signal })
+    const made: { dispose(): Promise<void> }[] = [input]
+    try {
+      const activations = memory('workspace').allocate(plan.layout.bytes, {
+        stream,
+        recovery: { kind: 'rebuild', rebuild() {} },
+      })
+      made.push(activations)
+      const tableBuffer = memory('runtime').allocate(table.byteLength, { stream, recovery: { kind: 'copy' } })
+      made.push(tableBuffer)
+      input.write(new Uint8Array(table.buffer, table.byteOffset, table.byteLength))
+      stream.copy(tableBuffer, input, { bytes: table.byteLength })
+      await stream.synchronize()
+      return new Workspace(plan, activations, tableBuffer, input)
+    } catch (error) {
+      await Promise.all(made.map((handle) => handle.dispose()))
+      throw error
+    }
+  }
+
+  /** i32 [1]: the position of the first row. */
+  get position(): TensorView {
+    const input = this.plan.layout.view(this.#activations, 'input', 1)
+    return { ...input, shape: [1], stride: [1] }
+  }
+
+  /** i32 [rows] */
+  tokens(rows: number): TensorView {
+    const input = this.plan.layout.view(this.#activations, 'input', rows)
+    return { ...input, offset: input.offset + 4 }
+  }
+
+  /** f32 [rows, columns] */
+  rows(name: Activation, rows: number): TensorView {
+    return this.plan.layout.view(this.#activations, name, rows)
+  }
+
+  /** Enqueues the upload of a forward's input. Call it again only when work enqueued before is done: one host buffer. */
+  upload(stream: Stream, tokens: readonly number[], position: number): void {
+    const input = Int32Array.of(position, ...tokens)
+    this.#input.write(new Uint8Array(input.buffer))
+    const { buffer, offset } = this.position
+    stream.copy(buffer, this.#input, { toOffset: offset, bytes: input.byteLength })
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([this.#activations.dispose(), this.#table.dispose(), this.#input.dispose()])
+  }
+}
+
+/** theta^(-2i / headDim) for i in 0 … headDim/2 - 1 (Su et al., "RoFormer", 2021), rounded to f32 once. */
+function inverseFrequencyOf({ ropeTheta, headDim }: LlamaConfig): Float32Array {
+  return Float32Array.from({ length: headDim / 2 }, (_, i) => ropeTheta ** ((-2 * i) / headDim))
+}

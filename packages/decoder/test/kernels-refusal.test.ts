@@ -1,0 +1,312 @@
+import { contiguousStride, isSpillwayError, loadNative, type TensorView } from '@spillway/core'
+import { attach, handleOf } from '@spillway/device'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { Kernels } from '../src/kernels.js'
+import { KernelRig } from './kernels-rig.js'
+
+let rig: KernelRig
+const kernels = new Kernels()
+beforeAll(async () => {
+  rig = await KernelRig.open()
+})
+afterAll(() => rig.close())
+
+const invalid = (text: string) =>
+  expect.objectContaining({ code: 'SPILLWAY_INVALID_ARGUMENT', message: expect.stringContaining(text) })
+
+function reshaped(view: TensorView, shape: readonly number[]): TensorView {
+  return { ...view, shape, stride: contiguousStride(shape) }
+}
+
+describe('linear refuses', () => {
+  let x: TensorView
+  let weight: TensorView
+  let y: TensorView
+  beforeAll(() => {
+    x = rig.poisoned('f32', [2, 8])
+    weight = rig.poisoned('bf16', [4, 8])
+    y = rig.poisoned('f32', [2, 4])
+  })
+  const refused = (
+    operands: { x?: TensorView; weight?: TensorView; bias?: TensorView; y?: TensorView },
+    text: string,
+  ) => {
+    const launches = rig.device.counters().launches
+    expect(() => kernels.linear(rig.stream, { x, weight, y, ...operands })).toThrow(invalid(text))
+    expect(rig.device.counters().launches).toBe(launches)
+  }
+
+  test('nothing that is right', () => {
+    kernels.linear(rig.stream, { x, weight, y })
+  })
+  test('a weight whose inputs are not those of x', () =>
+    refused({ weight: rig.poisoned('bf16', [4, 7]) }, 'x must be f32'))
+  test('a y of another shape', () => refused({ y: rig.poisoned('f32', [2, 5]) }, 'y must be f32 [2, 4]'))
+  test('a y that is not f32', () => refused({ y: rig.poisoned('f16', [2, 4]) }, 'it is f16'))
+  test('a bias of another dtype than the weight', () =>
+    refused({ bias: rig.poisoned('f32', [4]) }, 'bias must be bf16'))
+  test('a transposed x', () => refused({ x: { ...rig.poisoned('f32', [2, 8]), stride: [1, 2] } }, 'contiguous'))
+  test('a shape that is no shape', () => {
+    for (const length of [0, -1, 1.5, Number.NaN, 2 ** 60]) refused({ x: reshaped(x, [length, 8]) }, 'must be')
+    refused({ x: reshaped(x, [2, 8, 1]) }, 'x must be f32 [n, 8]')
+  })
+  test('an offset that leaves too little of the buffer', () => {
+    refused({ y: { ...y, offset: y.buffer.bytes - 28 } }, 'its buffer has')
+    refused({ y: { ...y, offset: Number.MAX_SAFE_INTEGER - 7 } }, 'its buffer has')
+    refused({ x: reshaped({ ...x, offset: 0 }, [2 ** 30, 8]), y: reshaped(y, [2 ** 30, 4]) }, 'its buffer has')
+  })
+  test('an offset that is no offset', () => {
+    for (const offset of [-4, 0.5, Number.NaN]) refused({ x: { ...x, offset } }, 'whole number')
+  })
+  test('an offset off the alignment of the dtype', () => {
+    refused({ x: { ...x, offset: x.offset + 2 } }, 'multiple of 4')
+    refused({ weight: { ...weight, offset: weight.offset + 1 } }, 'multiple of 2')
+  })
+  test('a y that overlaps an input, fully or by one element', () => {
+    const shared = rig.poisoned('f32', [1, 64])
+    refused({ x: reshaped(shared, [2, 8]), y: reshaped(shared, [2, 4]) }, 'overlap')
+    refused(
+      { x: reshaped(shared, [2, 8]), y: { ...reshaped(shared, [2, 4]), offset: shared.offset + 15 * 4 } },
+      'overlap',
+    )
+    kernels.linear(rig.stream, {
+      x: reshaped(shared, [2, 8]),
+      weight,
+      y: { ...reshaped(shared, [2, 4]), offset: shared.offset + 16 * 4 },
+    })
+  })
+  test('memory the device cannot reach', async () => {
+    for (const storage of ['pageable', 'pinned'] as const) {
+      const buffer = await rig.device.allocateHost(64, { storage })
+      refused({ weight: { ...weight, buffer, offset: 0 } }, 'cannot reach')
+      await buffer.dispose()
+    }
+  })
+  test('a weight dtype without a kernel', () => {
+    const f8 = { ...weight, dtype: 'f8e4m3' as const }
+    expect(() => kernels.linear(rig.stream, { x, weight: f8, y })).toThrow(
+      expect.objectContaining({ code: 'SPILLWAY_NOT_SUPPORTED', message: expect.stringContaining('f8e4m3') }),
+    )
+  })
+  test('what was disposed', async () => {
+    const gone = rig.poisoned('f32', [2, 4])
+    await gone.buffer.dispose()
+    expect(() => kernels.linear(rig.stream, { x, weight, y: gone })).toThrow(
+      expect.objectContaining({ code: 'SPILLWAY_DISPOSED' }),
+    )
+    const stream = rig.device.createStream()
+    await stream.dispose()
+    expect(() => kernels.linear(stream, { x, weight, y })).toThrow(
+      expect.objectContaining({ code: 'SPILLWAY_DISPOSED' }),
+    )
+  })
+  test('tensors of another device', async () => {
+    const other = await KernelRig.open()
+    const foreign = other.poisoned('f32', [2, 4])
+    expect(() => kernels.linear(rig.stream, { x, weight, y: foreign })).toThrow(
+      expect.objectContaining({ code: 'SPILLWAY_WRONG_DEVICE' }),
+    )
+    await other.close()
+  })
+})
+
+test('mapped memory is read in place', async () => {
+  const weight = await rig.uploadRandom('f32', [4, 8])
+  const x = await rig.uploadRandom('f32', [2, 8])
+  const [fromDevice, fromMapped] = [rig.poisoned('f32', [2, 4]), rig.poisoned('f32', [2, 4])]
+  const mapped = await rig.device.allocateHost(4 * 8 * 4, { storage: 'mapped' })
+  mapped.write(new Uint8Array(Float32Array.from(weight.values).buffer))
+  kernels.linear(rig.stream, { x: x.view, weight: weight.view, y: fromDevice })
+  kernels.linear(rig.stream, { x: x.view, weight: { ...weight.view, buffer: mapped, offset: 0 }, y: fromMapped })
+  expect(await rig.download(fromMapped)).toEqual(await rig.download(fromDevice))
+  await mapped.dispose()
+})
+
+describe('the others refuse', () => {
+  test('embedding: tokens that are not i32, and a y for other rows', () => {
+    const table = rig.poisoned('f16', [5, 4])
+    const tokens = rig.poisoned('i32', [3])
+    const y = rig.poisoned('f32', [3, 4])
+    expect(() => kernels.embedding(rig.stream, { tokens: rig.poisoned('f32', [3]), table, y })).toThrow(
+      invalid('tokens must be i32'),
+    )
+    expect(() => kernels.embedding(rig.stream, { tokens: rig.poisoned('i32', [2]), table, y })).toThrow(
+      invalid('y must be f32 [2, 4]'),
+    )
+    kernels.embedding(rig.stream, { tokens, table, y })
+  })
+
+  test('rmsNorm: an epsilon that is negative or no number', () => {
+    const x = rig.poisoned('f32', [2, 8])
+    const weight = rig.poisoned('f32', [8])
+    const y = rig.poisoned('f32', [2, 8])
+    for (const epsilon of [-1e-6, Number.NaN, Number.POSITIVE_INFINITY, '1' as unknown as number]) {
+      expect(() => kernels.rmsNorm(rig.stream, { x, weight, y, epsilon })).toThrow(invalid('epsilon'))
+    }
+    expect(() => kernels.rmsNorm(rig.stream, { x, weight, y: x, epsilon: 1e-6 })).toThrow(invalid('overlap'))
+  })
+
+  test('siluMul: a gateUp that is not twice as wide', () => {
+    const y = rig.poisoned('f32', [2, 8])
+    expect(() => kernels.siluMul(rig.stream, { gateUp: rig.poisoned('f32', [2, 15]), y })).toThrow(invalid('[2, 16]'))
+  })
+
+  const step = (heads: number, keyValueHeads: number, headDim: number) => ({
+    heads,
+    qkv: rig.poisoned('f32', [2, (heads + 2 * keyValueHeads) * headDim]),
+    position: rig.poisoned('i32', [1]),
+    keys: rig.poisoned('f16', [4, keyValueHeads, headDim]),
+    values: rig.poisoned('f16', [4, keyValueHeads, headDim]),
+  })
+  const rope = { scaling: 1 }
+
+  test('ropeAppend: an odd headDim, heads that do not divide, a cache in two dtypes, one cache for both', () => {
+    const inverseFrequency = rig.poisoned('f32', [4])
+    const good = step(4, 2, 8)
+    expect(() => kernels.ropeAppend(rig.stream, { ...step(4, 2, 9), ...rope, inverseFrequency })).toThrow(
+      invalid('even'),
+    )
+    for (const heads of [3, 0, -2, 1.5, Number.NaN]) {
+      expect(() => kernels.ropeAppend(rig.stream, { ...good, ...rope, inverseFrequency, heads })).toThrow(
+        invalid('multiple'),
+      )
+    }
+    const values = rig.poisoned('bf16', [4, 2, 8])
+    expect(() => kernels.ropeAppend(rig.stream, { ...good, ...rope, inverseFrequency, values })).toThrow(
+      invalid('values must be f16'),
+    )
+    expect(() => kernels.ropeAppend(rig.stream, { ...good, ...rope, inverseFrequency, values: good.keys })).toThrow(
+      invalid('overlap'),
+    )
+    expect(() => kernels.ropeAppend(rig.stream, { ...good, inverseFrequency, scaling: Number.NaN })).toThrow(
+      invalid('scaling'),
+    )
+    kernels.ropeAppend(rig.stream, { ...good, ...rope, inverseFrequency })
+  })
+
+  test('attention: a headDim there is no room for, a position of two elements, a scale that is no number', () => {
+    const good = { ...step(4, 2, 8), scale: 1, y: rig.poisoned('f32', [2, 32]) }
+    const wide = { ...step(1, 1, 258), scale: 1, y: rig.poisoned('f32', [2, 258]) }
+    expect(() => kernels.attention(rig.stream, wide)).toThrow(invalid('room for 256'))
+    expect(() => kernels.attention(rig.stream, { ...good, position: rig.poisoned('i32', [2]) })).toThrow(
+      invalid('position must be'),
+    )
+    expect(() => kernels.attention(rig.stream, { ...good, scale: Number.NEGATIVE_INFINITY })).toThrow(invalid('scale'))
+    kernels.attention(rig.stream, good)
+  })
+})
+
+describe('the addon alone, behind kernels.ts', () => {
+  type Function = (...values: unknown[]) => unknown
+  const addon = loadNative<Record<string, Function>>({ from: import.meta.url, name: 'decoder' })
+
+  test('takes no table but that of the device', () => {
+    for (const table of [undefined, null, {}, 1, handleOf(rig.device)]) {
+      expect(() => addon.attach?.(table)).toThrow(expect.objectContaining({ code: 'SPILLWAY_ABI_FOREIGN' }))
+    }
+  })
+
+  // Each call is right but for one value, or has one too few: the addon must find it, by itself.
+  test('answers whatever it is given with a coded error, and enqueues nothing', () => {
+    const operations = addon.attach?.(attach()) as Record<string, Function>
+    const good = (dtype: Parameters<KernelRig['poisoned']>[0], shape: number[]) => {
+      const view = rig.poisoned(dtype, shape)
+      return [handleOf(view.buffer), view.offset]
+    }
+    const stream = handleOf(rig.stream)
+    const cache = () => [...good('f16', [4, 2, 8]), ...good('f16', [4, 2, 8])]
+    const calls: Record<string, unknown[]> = {
+      embedding: [stream, 0, 3, 5, 8, ...good('i32', [3]), ...good('f32', [5, 8]), ...good('f32', [3, 8])],
+      rmsNorm: [stream, 0, 3, 8, 1e-5, ...good('f32', [3, 8]), ...good('f32', [8]), ...good('f32', [3, 8])],
+      linear: [
+        stream,
+        2,
+        3,
+        8,
+        4,
+        false,
+        ...good('f32', [3, 8]),
+        ...good('bf16', [4, 8]),
+        ...good('bf16', [4]),
+        ...good('f32', [3, 4]),
+      ],
+      ropeAppend: [
+        stream,
+        1,
+        2,
+        4,
+        2,
+        8,
+        4,
+        1,
+        ...good('f32', [2, 64]),
+        ...good('i32', [1]),
+        ...good('f32', [4]),
+        ...cache(),
+      ],
+      attention: [
+        stream,
+        1,
+        2,
+        4,
+        2,
+        8,
+        4,
+        1,
+        ...good('f32', [2, 64]),
+        ...good('i32', [1]),
+        ...cache(),
+        ...good('f32', [2, 32]),
+      ],
+      siluMul: [stream, 3, 8, ...good('f32', [3, 16]), ...good('f32', [3, 8])],
+    }
+    // None of these is right anywhere, but for a bias, which may be undefined.
+    const wrong = [
+      undefined,
+      null,
+      'x',
+      {},
+      [],
+      Symbol('x'),
+      10n,
+      -1,
+      2 ** 31,
+      2 ** 52,
+      2 ** 53,
+      1e300,
+      Number.NaN,
+      handleOf(rig.device),
+    ]
+    const accepted: string[] = []
+    const launches = rig.device.counters().launches
+    let refusals = 0
+    for (const [name, values] of Object.entries(calls)) {
+      const attempt = (label: string, attempted: unknown[]) => {
+        try {
+          operations[name]?.(...attempted)
+          accepted.push(label)
+        } catch (error) {
+          refusals++
+          if (!isSpillwayError(error)) throw error
+        }
+      }
+      for (let i = 0; i < values.length; i++) {
+        attempt(`${name} of ${i} values`, values.slice(0, i))
+        for (const value of wrong) attempt(`${name}, value ${i} = ${String(value)}`, values.with(i, value))
+      }
+    }
+    // Numbers that are numbers: a scale and a scaling of any size, an epsilon of any but negative; a missing bias.
+    const permitted = [
+      ...[2 ** 31, 2 ** 52, 2 ** 53, 10 ** 300].map((value) => `rmsNorm, value 4 = ${value}`),
+      'linear, value 8 = undefined',
+      ...['ropeAppend', 'attention'].flatMap((name) =>
+        [-1, 2 ** 31, 2 ** 52, 2 ** 53].map((value) => `${name}, value 7 = ${value}`),
+      ),
+    ]
+    expect(accepted.filter((label) => !permitted.includes(label))).toEqual([])
+    expect(refusals).toBeGreaterThan(1000)
+    expect(rig.device.counters().launches).toBe(launches + accepted.length)
+    // And all of them, put right, are taken.
+    for (const [name, values] of Object.entries(calls)) operations[name]?.(...values)
+  })
+})

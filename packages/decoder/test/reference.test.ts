@@ -1,0 +1,97 @@
+import { describe, expect, test } from 'vitest'
+import type { LoadModelOptions } from '../src/load-model.js'
+import type { Model } from '../src/model.js'
+import {
+  type ExpectedNumbers,
+  expectedNumbers,
+  type FixtureName,
+  fixture,
+  fixtureNames,
+  greedyPromptTokens,
+} from './fixtures.js'
+import { hostLayers } from './host-layers.js'
+import { withModel } from './with-device.js'
+
+/** Largest error of a position's logits, relative to the largest absolute logit expected there; the worst position. */
+function worstError(actual: readonly Float32Array[], expected: readonly Float32Array[]): number {
+  expect(actual.map((row) => row.length)).toEqual(expected.map((row) => row.length))
+  const errors = expected.map((row, i) => {
+    const scale = row.reduce((max, value) => Math.max(max, Math.abs(value)), 0)
+    // A NaN must not slip through Math.max.
+    return row.reduce((max, value, j) => {
+      const error = Math.abs(actual[i]![j]! - value) / scale
+      return Number.isNaN(error) ? Number.POSITIVE_INFINITY : Math.max(max, error)
+    }, 0)
+  })
+  return Math.max(...errors)
+}
+
+async function greedy(model: Model, prompt: readonly number[], maxTokens: number): Promise<number[]> {
+  const tokens: number[] = []
+  for await (const step of model.generate(prompt, { maxTokens })) tokens.push(...step.tokens)
+  return tokens
+}
+
+/**
+ * The reference's greedy tokens wherever its margin is above 4 × tolerance. A step below that may go either way, and
+ * then another text follows: so the reference's token is taken there, and generation starts anew behind it.
+ */
+async function expectSameGreedy(model: Model, expected: ExpectedNumbers, tolerance: number): Promise<void> {
+  const certain = expected.greedy.map((_, i) => expected.greedyMargins[i]! > 4 * tolerance * expected.greedyMax[i]!)
+  let compared = 0
+  for (let from = 0; from < expected.greedy.length; ) {
+    if (!certain[from]) {
+      from++
+      continue
+    }
+    const uncertain = certain.indexOf(false, from)
+    const to = uncertain < 0 ? certain.length : uncertain
+    const prompt = [...expected.tokens.slice(0, greedyPromptTokens), ...expected.greedy.slice(0, from)]
+    expect(await greedy(model, prompt, to - from)).toEqual(expected.greedy.slice(from, to))
+    compared += to - from
+    from = to
+  }
+  // Not a comparison of nothing.
+  expect(compared).toBeGreaterThanOrEqual(expected.greedy.length / 4)
+}
+
+async function expectReference(
+  name: FixtureName,
+  tolerance: number,
+  options: Omit<LoadModelOptions, 'device'>,
+): Promise<void> {
+  const expected = await expectedNumbers(name)
+  await withModel(fixture(name), options, async (model) => {
+    expect(worstError(await model.logits(expected.tokens), expected.logits)).toBeLessThanOrEqual(tolerance)
+    await expectSameGreedy(model, expected, tolerance)
+  })
+}
+
+describe.each(fixtureNames)('%s against Hugging Face transformers', (name) => {
+  test('fp32 cache: logits within 1e-4, the same greedy tokens', async () => {
+    await expectReference(name, 1e-4, { kvCacheDtype: 'f32' })
+  })
+
+  test('the prompt read a few tokens at a time', async () => {
+    // 24 tokens: whole chunks, a chunk that is cut, and one token at a time.
+    for (const maxRows of [1, 5, 8]) await expectReference(name, 1e-4, { kvCacheDtype: 'f32', maxRows })
+  })
+
+  test('a cache of the weights’ dtype', async () => {
+    await expectReference(name, name === 'llama-f32' ? 1e-4 : 2e-2, { kvCacheDtype: 'auto' })
+  })
+
+  test('layers offloaded', async () => {
+    await expectReference(name, 1e-4, { kvCacheDtype: 'f32', offload: hostLayers([]) })
+  })
+})
+
+test('the comparison itself finds an error of one logit', async () => {
+  const { logits } = await expectedNumbers('llama-f32')
+  const wrong = logits.map((row) => row.slice())
+  const scale = Math.max(...logits[3]!.map(Math.abs))
+  wrong[3]![7]! += 2e-4 * scale
+  expect(worstError(wrong, logits)).toBeGreaterThan(1e-4)
+  wrong[3]![7] = Number.NaN
+  expect(worstError(wrong, logits)).toBe(Number.POSITIVE_INFINITY)
+})

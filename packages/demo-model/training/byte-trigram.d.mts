@@ -1,0 +1,1 @@
+export declare function byteTrigramBitsPerByte(trainingText: string, testText: string): number

@@ -1,0 +1,2 @@
+export declare function checkedBook(): { training: string; heldOut: string }
+export declare function checkedAddresses(): string

@@ -1,0 +1,1 @@
+export declare function longestVerbatimSpan(sample: string): string

@@ -1,0 +1,76 @@
+#include "budget.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "failure.hpp"
+
+namespace spillway::device {
+
+std::string format_bytes(uint64_t bytes) {
+  static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double value = static_cast<double>(bytes);
+  int unit = 0;
+  while (value >= 1024 && unit < 4) {
+    value /= 1024;
+    ++unit;
+  }
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.2f %s", value, kUnits[unit]);
+  return text;
+}
+
+void Budget::charge(uint64_t bytes, const std::string& tag) {
+  std::lock_guard lock(mutex_);
+  if (bytes > limit_ - used_) fail_locked(bytes, "");
+  used_by_tag_[tag] += bytes;
+  used_ += bytes;
+  peak_ = std::max(peak_, used_);
+}
+
+void Budget::refund(uint64_t bytes, const std::string& tag) noexcept {
+  std::lock_guard lock(mutex_);
+  used_ -= bytes;
+  auto entry = used_by_tag_.find(tag);
+  entry->second -= bytes;
+  if (entry->second == 0) used_by_tag_.erase(entry);
+}
+
+Budget::Reading Budget::reading() const {
+  std::lock_guard lock(mutex_);
+  return {limit_, used_, peak_};
+}
+
+std::map<std::string, uint64_t> Budget::used_by_tag() const {
+  std::lock_guard lock(mutex_);
+  return used_by_tag_;
+}
+
+void Budget::fail_out_of_memory(uint64_t bytes, const char* why) const {
+  std::lock_guard lock(mutex_);
+  fail_locked(bytes, why);
+}
+
+void Budget::fail_locked(uint64_t bytes, const char* why) const {
+  spillway_error error = empty_error();
+  error.status = SPILLWAY_STATUS_OUT_OF_MEMORY;
+  error.requested_bytes = bytes;
+  error.free_bytes = limit_ - used_;
+  error.total_bytes = limit_;
+  std::vector<std::pair<uint64_t, std::string>> holders;
+  for (const auto& [tag, held] : used_by_tag_) holders.emplace_back(held, tag);
+  std::sort(holders.rbegin(), holders.rend());
+  std::string held;
+  for (size_t i = 0; i < holders.size() && i < 4; ++i) {
+    held += (i ? ", " : "; held by ") + holders[i].second + " " + format_bytes(holders[i].first);
+  }
+  std::snprintf(error.call, sizeof error.call, "buffer_create");
+  std::snprintf(error.message, sizeof error.message,
+                "out of device memory%s%s: %s requested, %s free of %s%s. Offload more weights, shorten the context, or "
+                "raise the device memory limit",
+                *why ? " " : "", why, format_bytes(bytes).c_str(), format_bytes(limit_ - used_).c_str(),
+                format_bytes(limit_).c_str(), held.c_str());
+  throw StatusError(error);
+}
+
+}  // namespace spillway::device

@@ -1,0 +1,98 @@
+// What the ABI table asks of a device, whichever it is. Implementations: host/ (and a GPU's, beside it).
+// All methods: any thread; they throw StatusError.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <string>
+
+#include "budget.hpp"
+#include "counters.hpp"
+#include "object.hpp"
+
+namespace spillway::device {
+
+class Stream;
+class Event;
+class Buffer;
+class Graph;
+class AddressRange;
+class PhysicalMemory;
+
+class Device : public Object {
+ public:
+  Device(uint64_t limit_bytes);
+
+  Budget& budget() { return budget_; }
+  Counters& counters() { return counters_; }
+
+  virtual std::string name() const = 0;
+  virtual Stream* create_stream(uint32_t priority) = 0;
+  virtual Event* create_event() = 0;
+  virtual Buffer* create_buffer(uint32_t storage, uint64_t bytes, const std::string& tag, Stream* stream) = 0;
+  /// Calls back once everything enqueued on any stream so far is done; from then on new work is refused.
+  virtual void close(std::function<void()> done) = 0;
+
+  virtual uint64_t virtual_memory_granularity() const = 0;
+  virtual AddressRange* reserve(uint64_t bytes) = 0;
+  virtual PhysicalMemory* create_physical(uint64_t bytes, const std::string& tag) = 0;
+
+  std::array<std::atomic<int64_t>, SPILLWAY_KIND_COUNT> live_objects{};
+
+ private:
+  Budget budget_;
+  Counters counters_;
+};
+
+class Buffer : public Object {
+ public:
+  using Object::Object;
+  virtual spillway_buffer_info info() const = 0;
+};
+
+class Event : public Object {
+ public:
+  using Object::Object;
+};
+
+class Graph : public Object {
+ public:
+  using Object::Object;
+  virtual uint32_t node_count() const = 0;
+};
+
+class Stream : public Object {
+ public:
+  using Object::Object;
+  virtual uint32_t priority() const = 0;
+  virtual bool capturing() const = 0;
+  virtual void synchronize() = 0;
+  virtual void notify(spillway_notification notification, void* state) = 0;
+  virtual void record(Event& event) = 0;
+  virtual void wait(Event& event, bool external) = 0;
+  virtual void copy(Buffer& to, uint64_t to_offset, Buffer& from, uint64_t from_offset, uint64_t bytes) = 0;
+  virtual void fill(Buffer& to, uint64_t offset, uint64_t bytes, uint8_t value) = 0;
+  virtual void launch(const spillway_launch& launch) = 0;
+  virtual void begin_capture() = 0;
+  virtual Graph* end_capture() = 0;
+  virtual void replay(Graph& graph) = 0;
+};
+
+class PhysicalMemory : public Object {
+ public:
+  using Object::Object;
+  virtual uint64_t bytes() const = 0;
+};
+
+class AddressRange : public Object {
+ public:
+  using Object::Object;
+  virtual uint64_t address() const = 0;
+  virtual uint64_t bytes() const = 0;
+  virtual void map(uint64_t offset, PhysicalMemory& memory) = 0;
+  virtual void unmap(uint64_t offset, uint64_t bytes) = 0;
+  virtual Buffer* create_buffer(uint64_t offset, uint64_t bytes) = 0;
+};
+
+}  // namespace spillway::device

@@ -1,0 +1,56 @@
+// What a stream records between begin_capture and end_capture, its own work and that of the streams that join it.
+// The rules are those of CUDA stream capture: a stream joins by waiting for an event recorded in the capture, and its
+// last work must be waited for, directly or not, by the stream that began it.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "event.hpp"
+#include "operation.hpp"
+
+namespace spillway::device::host {
+
+class HostStream;
+
+struct GraphNode {
+  std::shared_ptr<const Operation> operation;  // null: a wait on an event outside the capture
+  Ref<HostEvent> external_event;
+  uint32_t lane;                       // which stream; lane 0 began the capture
+  std::vector<uint32_t> dependencies;  // nodes of other lanes
+};
+
+class Capture : public std::enable_shared_from_this<Capture> {
+ public:
+  explicit Capture(HostStream& origin);
+
+  void add(uint32_t lane, std::shared_ptr<const Operation> operation);
+  void add_external_wait(uint32_t lane, HostEvent& event);
+  /// What an event recorded in this lane now stands for.
+  std::shared_ptr<const HostEvent::CapturedRecord> record(uint32_t lane);
+  void wait(uint32_t lane, const HostEvent::CapturedRecord& record);
+  /// A new lane for a stream that waits for the record.
+  uint32_t join(HostStream& stream, const HostEvent::CapturedRecord& record);
+  /// Ends the capture for every stream in it. Throws when a stream was not joined back.
+  std::vector<GraphNode> finish(uint32_t& lane_count);
+  /// The stream that began it.
+  bool began(const HostStream& stream) const { return lanes_.front().stream == &stream; }
+  /// A stream whose last handle goes away takes no further part.
+  void forget(const HostStream& stream);
+
+ private:
+  struct Lane {
+    HostStream* stream;
+    int64_t tail = -1;
+    std::vector<uint32_t> pending;  // dependencies of the lane's next node
+  };
+  std::vector<uint32_t> frontier(const Lane& lane) const;
+  void check_joined() const;
+
+  mutable std::mutex mutex_;
+  std::vector<Lane> lanes_;
+  std::vector<GraphNode> nodes_;
+};
+
+}  // namespace spillway::device::host

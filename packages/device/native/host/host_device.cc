@@ -1,0 +1,105 @@
+#include "host_device.hpp"
+
+#include <algorithm>
+
+#include "../failure.hpp"
+#include "buffer.hpp"
+#include "event.hpp"
+#include "stream.hpp"
+#include "virtual_memory.hpp"
+
+namespace spillway::device::host {
+
+HostDevice::HostDevice(const HostDeviceOptions& options)
+    : Device(options.memory_limit_bytes),
+      pool_(options.threads),
+      link_to_device_(options.link),
+      link_to_host_(options.link) {}
+
+std::string HostDevice::name() const { return "host (" + std::to_string(pool_.threads()) + " threads)"; }
+
+void HostDevice::check_open(const char* call) const {
+  if (closed_.load(std::memory_order_acquire)) {
+    fail(SPILLWAY_STATUS_CLOSED, call, "this device was disposed; open another one");
+  }
+}
+
+void HostDevice::register_queue(const std::shared_ptr<WorkQueue>& queue) {
+  std::lock_guard lock(mutex_);
+  std::erase_if(queues_, [](const std::weak_ptr<WorkQueue>& known) { return known.expired(); });
+  queues_.push_back(queue);
+}
+
+Stream* HostDevice::create_stream(uint32_t priority) {
+  check_open("stream_create");
+  if (priority > SPILLWAY_PRIORITY_HIGH) {
+    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "stream_create", "no such stream priority: %u", priority);
+  }
+  return new HostStream(*this, priority);
+}
+
+Event* HostDevice::create_event() {
+  check_open("event_create");
+  return new HostEvent(this);
+}
+
+Buffer* HostDevice::create_buffer(uint32_t storage, uint64_t bytes, const std::string& tag, Stream* stream) {
+  check_open("buffer_create");
+  // Above this, rounding up to pages could overflow; no machine has it.
+  if (bytes == 0 || bytes > (uint64_t{1} << 52)) {
+    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "buffer_create", "a buffer has from 1 to 2^52 bytes, not %llu",
+         static_cast<unsigned long long>(bytes));
+  }
+  if (storage == SPILLWAY_STORAGE_DEVICE) {
+    if (stream && stream->capturing()) {
+      fail(SPILLWAY_STATUS_CAPTURE, "buffer_create",
+           "device memory cannot be allocated on a stream that is being captured; allocate it before");
+    }
+    return new DeviceMemory(*this, bytes, tag);
+  }
+  if (storage < SPILLWAY_STORAGE_MAPPED || storage > SPILLWAY_STORAGE_PAGEABLE) {
+    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "buffer_create", "no such storage kind: %u", storage);
+  }
+  return new HostMemory(*this, storage, bytes);
+}
+
+void HostDevice::close(std::function<void()> done) {
+  closed_.store(true, std::memory_order_release);
+  std::vector<std::shared_ptr<WorkQueue>> queues;
+  {
+    std::lock_guard lock(mutex_);
+    for (const std::weak_ptr<WorkQueue>& known : queues_) {
+      if (std::shared_ptr<WorkQueue> queue = known.lock()) queues.push_back(std::move(queue));
+    }
+  }
+  auto left = std::make_shared<std::atomic<size_t>>(queues.size() + 1);
+  auto arrive = [left, done = std::move(done)] {
+    if (left->fetch_sub(1, std::memory_order_acq_rel) == 1) done();
+  };
+  for (const std::shared_ptr<WorkQueue>& queue : queues) queue->push(std::make_shared<CallOperation>(arrive));
+  arrive();
+}
+
+// As coarse as a page table entry of a small GPU page, so that code that forgets to round fails here too.
+uint64_t HostDevice::virtual_memory_granularity() const { return 64 << 10; }
+
+static void check_granular(const char* call, uint64_t bytes, uint64_t granularity) {
+  if (bytes == 0 || bytes % granularity != 0 || bytes > (uint64_t{1} << 46)) {
+    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, call, "%llu bytes: must be a positive multiple of %llu, at most 2^46",
+         static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(granularity));
+  }
+}
+
+AddressRange* HostDevice::reserve(uint64_t bytes) {
+  check_open("reserve");
+  check_granular("reserve", bytes, virtual_memory_granularity());
+  return new HostAddressRange(*this, bytes);
+}
+
+PhysicalMemory* HostDevice::create_physical(uint64_t bytes, const std::string& tag) {
+  check_open("create");
+  check_granular("create", bytes, virtual_memory_granularity());
+  return new HostPhysicalMemory(*this, bytes, tag);
+}
+
+}  // namespace spillway::device::host

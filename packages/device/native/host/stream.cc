@@ -1,0 +1,175 @@
+#include "stream.hpp"
+
+#include "../failure.hpp"
+#include "graph.hpp"
+#include "host_device.hpp"
+
+namespace spillway::device::host {
+
+HostStream::HostStream(HostDevice& device, uint32_t priority)
+    : Stream(SPILLWAY_KIND_STREAM, &device), priority_(priority), queue_(WorkQueue::start(device, priority)) {
+  device.register_queue(queue_);
+}
+
+HostStream::~HostStream() {
+  if (joined_.capture) joined_.capture->forget(*this);
+  queue_->close();
+}
+
+HostStream::Joined HostStream::joined() const {
+  std::lock_guard lock(mutex_);
+  return joined_;
+}
+
+bool HostStream::capturing() const { return joined().capture != nullptr; }
+
+void HostStream::leave_capture() {
+  std::lock_guard lock(mutex_);
+  joined_ = {};
+}
+
+void HostStream::refuse_in_capture(const char* call, const char* what) const {
+  if (capturing()) {
+    fail(SPILLWAY_STATUS_CAPTURE, call, "%s is not possible while the stream is being captured; end the capture first",
+         what);
+  }
+}
+
+void HostStream::enqueue(const char* call, std::shared_ptr<const Operation> operation) {
+  static_cast<HostDevice*>(device())->check_open(call);
+  if (Joined in = joined(); in.capture) {
+    in.capture->add(in.lane, std::move(operation));
+  } else {
+    queue_->push(std::move(operation));
+  }
+}
+
+void HostStream::synchronize() {
+  refuse_in_capture("stream_synchronize", "waiting for a stream");
+  drain(*queue_);
+}
+
+void HostStream::notify(spillway_notification notification, void* state) {
+  refuse_in_capture("stream_notify", "waiting for a stream");
+  queue_->push(
+      std::make_shared<CallOperation>([notification, state] { notification(state, SPILLWAY_STATUS_OK); }));
+}
+
+void HostStream::record(Event& event) {
+  auto& target = static_cast<HostEvent&>(event);
+  if (Joined in = joined(); in.capture) {
+    target.set({nullptr, in.capture->record(in.lane)});
+    return;
+  }
+  auto signal = std::make_shared<Signal>();
+  enqueue("event_record", std::make_shared<SignalOperation>(signal));
+  target.set({signal, nullptr});
+}
+
+void HostStream::wait(Event& event, bool external) {
+  auto& source = static_cast<HostEvent&>(event);
+  HostEvent::Record record = source.last();
+  Joined in = joined();
+  if (external) {
+    if (in.capture) {
+      in.capture->add_external_wait(in.lane, source);
+      return;
+    }
+  } else if (record.captured) {
+    std::shared_ptr<Capture> capture = record.captured->capture.lock();
+    if (!capture || (in.capture && in.capture != capture)) {
+      fail(SPILLWAY_STATUS_CAPTURE, "event_wait",
+           "the event was recorded in a capture that has ended, or in another one; record it again");
+    }
+    if (in.capture) {
+      capture->wait(in.lane, *record.captured);
+    } else {
+      uint32_t lane = capture->join(*this, *record.captured);
+      std::lock_guard lock(mutex_);
+      joined_ = {capture, lane};
+    }
+    return;
+  } else if (in.capture) {
+    fail(SPILLWAY_STATUS_CAPTURE, "event_wait",
+         "the event was not recorded in this capture; to wait for it at every replay, ask for an external wait");
+  }
+  if (record.signal) enqueue("event_wait", std::make_shared<WaitOperation>(record.signal));
+}
+
+static void check_range(const char* call, const char* what, const HostBuffer& buffer, uint64_t offset,
+                        uint64_t bytes) {
+  if (offset > buffer.bytes() || bytes > buffer.bytes() - offset) {
+    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, call, "%s: bytes %llu to %llu lie outside a buffer of %llu bytes", what,
+         static_cast<unsigned long long>(offset), static_cast<unsigned long long>(offset + bytes),
+         static_cast<unsigned long long>(buffer.bytes()));
+  }
+}
+
+void HostStream::copy(Buffer& to_buffer, uint64_t to_offset, Buffer& from_buffer, uint64_t from_offset,
+                      uint64_t bytes) {
+  auto& to = static_cast<HostBuffer&>(to_buffer);
+  auto& from = static_cast<HostBuffer&>(from_buffer);
+  check_range("copy", "target", to, to_offset, bytes);
+  check_range("copy", "source", from, from_offset, bytes);
+  if (&to == &from && to_offset < from_offset + bytes && from_offset < to_offset + bytes && bytes > 0) {
+    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "copy", "the source and the target of a copy overlap");
+  }
+  if (to.storage() == SPILLWAY_STORAGE_PAGEABLE || from.storage() == SPILLWAY_STORAGE_PAGEABLE) {
+    // A driver copies unpinned memory through a buffer of its own, on the caller's time: nothing it could record.
+    refuse_in_capture("copy", "copying unpinned host memory");
+  }
+  if (bytes == 0) return;
+  enqueue("copy", std::make_shared<CopyOperation>(to, to_offset, from, from_offset, bytes));
+}
+
+void HostStream::fill(Buffer& to_buffer, uint64_t offset, uint64_t bytes, uint8_t value) {
+  auto& to = static_cast<HostBuffer&>(to_buffer);
+  check_range("fill", "target", to, offset, bytes);
+  if (bytes == 0) return;
+  enqueue("fill", std::make_shared<FillOperation>(to, offset, bytes, value));
+}
+
+void HostStream::launch(const spillway_launch& launch) {
+  if (launch.kernel == nullptr || launch.kernel->host_twin == nullptr) {
+    fail(SPILLWAY_STATUS_NO_KERNELS, "launch", "kernel '%s' has no host twin: it cannot run on the host device",
+         launch.kernel && launch.kernel->name ? launch.kernel->name : "?");
+  }
+  std::vector<Ref<HostBuffer>> buffers;
+  for (uint32_t i = 0; i < launch.access_count; ++i) {
+    const spillway_access& access = launch.accesses[i];
+    auto* buffer = static_cast<HostBuffer*>(reinterpret_cast<Object*>(access.buffer));
+    check_range("launch", launch.kernel->name, *buffer, access.offset, access.bytes);
+    if (buffer->info().device_address == 0) {
+      fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "launch",
+           "kernel '%s' was given host memory that the device cannot read in place; copy it, or allocate it mapped",
+           launch.kernel->name);
+    }
+    buffers.emplace_back(buffer);
+  }
+  enqueue("launch", std::make_shared<LaunchOperation>(launch, std::move(buffers)));
+}
+
+void HostStream::begin_capture() {
+  refuse_in_capture("begin_capture", "beginning another capture");
+  static_cast<HostDevice*>(device())->check_open("begin_capture");
+  auto capture = std::make_shared<Capture>(*this);
+  std::lock_guard lock(mutex_);
+  joined_ = {std::move(capture), 0};
+}
+
+Graph* HostStream::end_capture() {
+  Joined in = joined();
+  if (!in.capture || !in.capture->began(*this)) {
+    fail(SPILLWAY_STATUS_CAPTURE, "end_capture", "this stream did not begin a capture");
+  }
+  uint32_t lanes = 0;
+  std::vector<GraphNode> nodes = in.capture->finish(lanes);
+  return new HostGraph(*static_cast<HostDevice*>(device()), std::move(nodes), lanes);
+}
+
+void HostStream::replay(Graph& graph) {
+  refuse_in_capture("graph_launch", "launching a graph");
+  enqueue("graph_launch", std::make_shared<GraphOperation>(static_cast<HostGraph&>(graph)));
+}
+
+}  // namespace spillway::device::host

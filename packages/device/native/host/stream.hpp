@@ -1,0 +1,49 @@
+#pragma once
+
+#include <memory>
+#include <mutex>
+
+#include "capture.hpp"
+#include "work_queue.hpp"
+
+namespace spillway::device::host {
+
+/// A FIFO thread. Any thread may enqueue.
+class HostStream final : public Stream {
+ public:
+  HostStream(HostDevice& device, uint32_t priority);
+  ~HostStream() override;
+
+  uint32_t priority() const override { return priority_; }
+  bool capturing() const override;
+  void synchronize() override;
+  void notify(spillway_notification notification, void* state) override;
+  void record(Event& event) override;
+  void wait(Event& event, bool external) override;
+  void copy(Buffer& to, uint64_t to_offset, Buffer& from, uint64_t from_offset, uint64_t bytes) override;
+  void fill(Buffer& to, uint64_t offset, uint64_t bytes, uint8_t value) override;
+  void launch(const spillway_launch& launch) override;
+  void begin_capture() override;
+  Graph* end_capture() override;
+  void replay(Graph& graph) override;
+
+  const std::shared_ptr<WorkQueue>& queue() const { return queue_; }
+  /// For the capture, when it ends.
+  void leave_capture();
+
+ private:
+  struct Joined {
+    std::shared_ptr<Capture> capture;  // null: not capturing
+    uint32_t lane = 0;
+  };
+  Joined joined() const;
+  void enqueue(const char* call, std::shared_ptr<const Operation> operation);
+  void refuse_in_capture(const char* call, const char* what) const;
+
+  const uint32_t priority_;
+  std::shared_ptr<WorkQueue> queue_;
+  mutable std::mutex mutex_;
+  Joined joined_;
+};
+
+}  // namespace spillway::device::host

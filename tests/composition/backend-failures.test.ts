@@ -1,0 +1,243 @@
+import {
+  configure,
+  createOffloader,
+  type Offloader,
+  type OffloaderSteps,
+  type Parameter,
+  type PlacementBackend,
+} from '@spillway/core'
+import { describe, expect, test } from 'vitest'
+import { type Fixture, rejected, thrown, withDevice } from './device-fixture.js'
+import { broken, type HostSlotsOptions, hostSlots } from './host-slots.js'
+import { layerBytes, layers } from './specs.js'
+
+const create = (
+  { device, compute }: Fixture,
+  backend: PlacementBackend<HostSlotsOptions>,
+  resident = 0,
+): Promise<Offloader> => createOffloader({ device, compute, backends: [configure(backend, { resident })] })
+
+describe('statistics', () => {
+  const lying = (change: (stats: ReturnType<OffloaderSteps['stats']>) => unknown): PlacementBackend<HostSlotsOptions> =>
+    broken((steps) => {
+      const stats = steps.stats.bind(steps)
+      return { stats: () => change(stats()) as ReturnType<OffloaderSteps['stats']> }
+    })
+
+  test.each<[string, string, RegExp, (stats: ReturnType<OffloaderSteps['stats']>) => unknown]>([
+    ['too much offloaded', 'SPILLWAY_STATS_MISMATCH', /offloadedBytes 2800/, (s) => ({ ...s, offloadedBytes: 2800 })],
+    ['nothing offloaded', 'SPILLWAY_STATS_MISMATCH', /offloadedBytes 0/, (s) => ({ ...s, offloadedBytes: 0 })],
+    ['residents that are not', 'SPILLWAY_STATS_MISMATCH', /residentBytes 1/, (s) => ({ ...s, residentBytes: 1 })],
+    ['slots that take no memory', 'SPILLWAY_STATS_MISMATCH', /slotBytes/, (s) => ({ ...s, slotBytes: 10_000 })],
+    ['a fraction', 'SPILLWAY_BACKEND_MISBEHAVED', /slotBytes is 0\.5/, (s) => ({ ...s, slotBytes: 0.5 })],
+    [
+      'no numbers',
+      'SPILLWAY_BACKEND_MISBEHAVED',
+      /onloadedBytes is undefined/,
+      (s) => ({ ...s, onloadedBytes: undefined }),
+    ],
+    ['nothing', 'SPILLWAY_BACKEND_MISBEHAVED', /stats returned null/, () => null],
+  ])('%s', (_, code, text, change) =>
+    withDevice(async (fixture) => {
+      const offloader = await create(fixture, lying(change), 1)
+      await offloader.wrapModules(layers(2))
+      const early = thrown(() => offloader.stats())
+      expect(early.code).toBe(code)
+      expect(early.message).toMatch(text)
+      expect((await rejected(offloader.postInit())).code).toBe(code)
+      await offloader.dispose()
+    }),
+  )
+
+  test('onloads that never happened are found when the stream is idle, and at the latest when disposing', () =>
+    withDevice(async (fixture) => {
+      const offloader = await create(
+        fixture,
+        lying((s) => ({ ...s, onloadedBytes: 1_000_000 })),
+      )
+      await offloader.wrapModules(layers(2))
+      await offloader.postInit()
+      expect((await rejected(offloader.settledStats())).code).toBe('SPILLWAY_STATS_MISMATCH')
+      expect((await rejected(offloader.dispose())).code).toBe('SPILLWAY_STATS_MISMATCH')
+    }))
+
+  test('are not asked for more than is certain after a forward that was broken off', () =>
+    withDevice(async (fixture) => {
+      const offloader = await create(
+        fixture,
+        lying((s) => ({ ...s, onloadedBytes: 1_000_000 })),
+      )
+      await offloader.wrapModules(layers(2))
+      await offloader.postInit()
+      offloader.beginForward(fixture.compute).end(false)
+      expect((await offloader.settledStats()).onloadedBytes).toBe(1_000_000)
+      await offloader.dispose()
+    }))
+
+  test('may be asked for while modules are placed, when the two accounts are not yet the same', () =>
+    withDevice(async (fixture) => {
+      let offloader: Offloader | undefined
+      const seen: number[] = []
+      const backend = broken((steps) => {
+        const wrap = steps.wrapModules.bind(steps)
+        return {
+          wrapModules: async (specs, options) => {
+            const placed = await wrap(specs, options)
+            seen.push(offloader!.stats().offloadedBytes, offloader!.modules.size)
+            return placed
+          },
+        }
+      })
+      offloader = await create(fixture, backend)
+      await offloader.wrapModules(layers(2))
+      expect(seen).toEqual([2 * layerBytes, 0])
+      await offloader.dispose()
+    }))
+
+  test('slots under another tag than weights are found', () =>
+    withDevice(async (fixture) => {
+      const backend = broken((steps) => {
+        const { context } = steps
+        Object.assign(steps, { context: { ...context, memory: () => context.memory('workspace') } })
+        return {}
+      })
+      const offloader = await create(fixture, backend)
+      await offloader.wrapModules(layers(2))
+      expect((await rejected(offloader.postInit())).message).toContain('slotBytes')
+      await offloader.dispose()
+    }))
+
+  test('host memory taken around the context is found', () =>
+    withDevice(async (fixture) => {
+      const backend = broken((steps) => {
+        const host = { allocate: (bytes: number) => fixture.device.allocateHost(bytes, { storage: 'pinned' }) }
+        Object.assign(steps, { context: { ...steps.context, host } })
+        return {}
+      })
+      const offloader = await create(fixture, backend)
+      await offloader.wrapModules(layers(2))
+      expect(thrown(() => offloader.stats()).message).toContain('pinned and pageable')
+      await offloader.dispose()
+    }))
+})
+
+describe('what a backend throws', () => {
+  test.each(['wrapModules', 'replaceParameters', 'postInit', 'stats'] as const)(
+    'in %s is wrapped with its name',
+    (verb) =>
+      withDevice(async (fixture) => {
+        const fail = (): never => {
+          throw new Error('inside')
+        }
+        const offloader = await create(
+          fixture,
+          broken(() => ({ [verb]: verb === 'stats' ? fail : async () => fail() })),
+        )
+        const call = async (): Promise<unknown> => {
+          await offloader.wrapModules(layers(1))
+          if (verb === 'stats') return offloader.stats()
+          if (verb === 'postInit') return offloader.postInit()
+          return offloader.replaceParameters('layers.0', new Map([['down', null]]))
+        }
+        const error = await rejected(call())
+        expect(error).toMatchObject({ code: 'SPILLWAY_BACKEND_FAILED', cause: { message: 'inside' } })
+        expect(error.message).toContain(`backend broken failed in ${verb}: inside`)
+        await offloader.dispose()
+      }),
+  )
+
+  test('with a code passes as it is', () =>
+    withDevice(async (fixture) => {
+      const coded = Object.assign(new Error('x'), { code: 'SPILLWAY_OUT_OF_MEMORY' })
+      const offloader = await create(
+        fixture,
+        broken(() => ({ wrapModules: () => Promise.reject(coded) })),
+      )
+      expect(await rejected(offloader.wrapModules(layers(1)))).toBe(coded)
+      await offloader.dispose()
+    }))
+
+  test('in dispose: reported, and what it left is freed and reported too', () =>
+    withDevice(async (fixture) => {
+      const failing = await create(
+        fixture,
+        broken(() => ({ dispose: () => Promise.reject(new Error('stuck')) })),
+      )
+      await failing.wrapModules(layers(2))
+      const error = await rejected(failing.dispose())
+      expect(error.code).toBe('SPILLWAY_BACKEND_FAILED')
+      expect(error.message).toMatch(/stuck.*left 2848 bytes/)
+
+      const forgetful = await create(
+        fixture,
+        broken(() => ({ dispose: async () => {} })),
+        1,
+      )
+      await forgetful.wrapModules(layers(2))
+      expect((await rejected(forgetful.dispose())).code).toBe('SPILLWAY_BACKEND_MISBEHAVED')
+    }))
+
+  test.each<[string, unknown]>([
+    ['nothing', undefined],
+    ['steps without verbs', {}],
+    [
+      'steps without dispose',
+      { wrapModules() {}, replaceParameters() {}, postInit() {}, beginForward() {}, stats() {} },
+    ],
+  ])('create returning %s is refused', (_, steps) =>
+    withDevice(async (fixture) => {
+      const backend = { ...hostSlots, create: async () => steps as OffloaderSteps }
+      expect((await rejected(create(fixture, backend))).code).toBe('SPILLWAY_BACKEND_MISBEHAVED')
+    }),
+  )
+
+  test('create failing after it took memory leaves none', () =>
+    withDevice(async (fixture) => {
+      const backend: typeof hostSlots = {
+        ...hostSlots,
+        create: async (context) => {
+          context.memory('weights').allocate(100, { stream: context.compute, recovery: { kind: 'copy' } })
+          await context.host.allocate(100)
+          throw new Error('too late')
+        },
+      }
+      expect((await rejected(create(fixture, backend))).code).toBe('SPILLWAY_BACKEND_FAILED')
+    }))
+})
+
+describe('kernels', () => {
+  const operation = { kind: 'linear', maxRows: 4, input: 'f32', output: 'f32' } as const
+  const supports = { ...hostSlots.supports, kernels: true }
+  test.each<[string, Partial<PlacementBackend<HostSlotsOptions>>, unknown, string | null]>([
+    ['no support', {}, { name: 'k', scratchBytes: 0, enqueue() {} }, null],
+    ['no kernel for this weight', { supports }, null, null],
+    ['a kernel', { supports }, { name: 'k', scratchBytes: 0, enqueue() {} }, 'k'],
+    ['a plan that is none', { supports }, { name: 'k', scratchBytes: -1, enqueue() {} }, 'SPILLWAY_BACKEND_MISBEHAVED'],
+  ])('%s', (_, more, plan, expected) =>
+    withDevice(async (fixture) => {
+      const backend = broken(() => ({ kernels: { plan: () => plan as never } }), more)
+      const offloader = await create(fixture, backend)
+      await offloader.wrapModules(layers(1))
+      const weight = (): Parameter => offloader.modules.get('layers.0')!.parameters.get('up')!
+      expect(thrown(() => offloader.planKernel({ ...operation, weight: weight() })).code).toBe('SPILLWAY_INVALID_STATE')
+      await offloader.postInit()
+      const ask = (): unknown => offloader.planKernel({ ...operation, weight: weight() })
+      if (expected?.startsWith('SPILLWAY')) expect(thrown(ask).code).toBe(expected)
+      else expect(expected === null ? ask() : (ask() as { name: string }).name).toBe(expected)
+      await offloader.dispose()
+    }),
+  )
+
+  test('a provider that is not there is null', () =>
+    withDevice(async (fixture) => {
+      const offloader = await create(fixture, { ...hostSlots, supports })
+      await offloader.wrapModules(layers(1))
+      await offloader.postInit()
+      const weight = offloader.modules.get('layers.0')!.parameters.get('up')!
+      expect(offloader.planKernel({ ...operation, weight })).toBeNull()
+      expect(thrown(() => offloader.planKernel({ ...operation, weight, maxRows: 0 })).code).toBe(
+        'SPILLWAY_INVALID_ARGUMENT',
+      )
+      await offloader.dispose()
+    }))
+})

@@ -1,0 +1,38 @@
+// Who may import whom (DESIGN §3), as data. A new package under packages/ must be entered here.
+
+export interface Rule {
+  /** Workspace packages this one may depend on and import. */
+  readonly uses: readonly string[]
+  /** Optional peers: named to `import()` at run time, never imported by a specifier in the source. */
+  readonly optional?: readonly string[]
+  /** A backend: it peer-depends on what it uses, so that a program has one core and one device. */
+  readonly backend?: true
+  /** Loads what the user names, so `import()` may take a value. */
+  readonly loadsPlugins?: true
+}
+
+export const RULES: Readonly<Record<string, Rule>> = {
+  '@spillway/core': { uses: [], loadsPlugins: true },
+  '@spillway/device': { uses: ['@spillway/core'] },
+  '@spillway/prefetch': { uses: ['@spillway/core', '@spillway/device'], backend: true },
+  '@spillway/checkpoint': { uses: ['@spillway/core', '@spillway/device'] },
+  '@spillway/decoder': { uses: ['@spillway/core', '@spillway/device', '@spillway/checkpoint'] },
+  '@spillway/demo-model': { uses: [] },
+  spillway: {
+    uses: ['@spillway/core', '@spillway/device', '@spillway/decoder', '@spillway/checkpoint', '@spillway/demo-model'],
+    optional: ['@spillway/prefetch'],
+    loadsPlugins: true,
+  },
+}
+
+/** The SDK of native backends: a build-time dependency of every package with an addon, imported by no script. */
+export const NATIVE = '@spillway/native'
+
+/** The one file that may read environment variables, below the root. */
+export const ENVIRONMENT_FILE = 'packages/core/src/environment.ts'
+
+/** The one header that may include napi.h, below native/include. */
+export const NAPI_HEADER = 'spillway/napi.hpp'
+
+/** The one package whose native code may open libraries at run time (libcuda). */
+export const OPENS_LIBRARIES = '@spillway/device'
