@@ -70,6 +70,8 @@ export async function withDevice(body: (fixture: Fixture) => Promise<void>, memo
           await compute.synchronize()
         }),
     })
+    // What the body left enqueued keeps its buffers until it is done.
+    await compute.synchronize()
     expect(liveHandles(device)).toEqual(before)
     expect(device.budget.usedBytes).toBe(0)
     const { pinnedBytes, mappedBytes, pageableBytes } = device.counters()

@@ -22,4 +22,5 @@ export { flagName, type OptionValue, parseOption, parseOptions } from './options
 export * from './pin-memory.js'
 export { printable, printableName } from './printable.js'
 export * from './registry.js'
+export { applyReplacements } from './replacement.js'
 export * from './tensor.js'

@@ -11,6 +11,7 @@ import {
   type Replacement,
   slabLayout,
 } from './module.js'
+import { applyReplacements } from './replacement.js'
 import { extentBytes, type TensorView } from './tensor.js'
 
 /** Places everything on the device and moves nothing: one slab per module, exact in size. */
@@ -58,7 +59,7 @@ class ResidentSteps implements OffloaderSteps {
   async replaceParameters(name: string, next: ReadonlyMap<string, Replacement | null>): Promise<PlacedModule> {
     const old = this.#modules.get(name)
     if (old === undefined) throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', `no module ${name} was placed`)
-    const { parameters, sources } = replace(old.placed, next)
+    const { parameters, sources } = applyReplacements(old.placed, next)
     // The new slab first: a failure leaves the old parameters as they are.
     const made = this.#place(old.placed.spec, parameters)
     try {
@@ -115,26 +116,4 @@ class ResidentSteps implements OffloaderSteps {
     }
     return { placed: { spec: { ...spec, parameters: own }, parameters }, slab }
   }
-}
-
-/** The parameters a module owns after a replacement, in their old order with the new names last, and their bytes. */
-function replace(
-  old: PlacedModule,
-  next: ReadonlyMap<string, Replacement | null>,
-): { parameters: ParameterSpec[]; sources: Map<string, TensorView> } {
-  const parameters: ParameterSpec[] = []
-  const sources = new Map<string, TensorView>()
-  for (const name of new Set([...old.parameters.keys(), ...next.keys()])) {
-    const replacement = next.get(name)
-    const kept = replacement === undefined ? old.parameters.get(name) : undefined
-    if (kept !== undefined) {
-      parameters.push(kept)
-      sources.set(name, kept.tensor)
-    } else if (replacement && 'tensor' in replacement) {
-      const { dtype, shape, stride } = replacement.tensor
-      parameters.push({ name, dtype, shape, stride, use: replacement.use })
-      sources.set(name, replacement.tensor)
-    }
-  }
-  return { parameters, sources }
 }

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import {
   type Device,
   type Offloader,
@@ -88,6 +89,8 @@ export class LoadedModel implements Model {
     this.names = options.offloader.names
     this.plan = options.plan
     this.contextLength = options.contextLength
+    // Every waiting generation listens; Node would take eleven of them for a leak.
+    setMaxListeners(0, this.#closing.signal)
     this.#offloader = options.offloader
     this.#resources = options.resources
     this.#context = {

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { contiguousStride, isSpillwayError, loadNative, type TensorView } from '@spillway/core'
 import { attach, handleOf } from '@spillway/device'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -14,6 +15,12 @@ afterAll(() => rig.close())
 const invalid = (text: string) =>
   expect.objectContaining({ code: 'SPILLWAY_INVALID_ARGUMENT', message: expect.stringContaining(text) })
 
+/** Launches the device has done: it counts them when they run, not when they are enqueued. */
+async function launched(): Promise<number> {
+  await rig.stream.synchronize()
+  return rig.device.counters().launches
+}
+
 function reshaped(view: TensorView, shape: readonly number[]): TensorView {
   return { ...view, shape, stride: contiguousStride(shape) }
 }
@@ -27,17 +34,19 @@ describe('linear refuses', () => {
     weight = rig.poisoned('bf16', [4, 8])
     y = rig.poisoned('f32', [2, 4])
   })
-  const refused = (
+  const refused = async (
     operands: { x?: TensorView; weight?: TensorView; bias?: TensorView; y?: TensorView },
     text: string,
   ) => {
-    const launches = rig.device.counters().launches
+    const before = await launched()
     expect(() => kernels.linear(rig.stream, { x, weight, y, ...operands })).toThrow(invalid(text))
-    expect(rig.device.counters().launches).toBe(launches)
+    expect(await launched()).toBe(before)
   }
 
-  test('nothing that is right', () => {
+  test('nothing that is right', async () => {
+    const before = await launched()
     kernels.linear(rig.stream, { x, weight, y })
+    expect(await launched()).toBe(before + 1)
   })
   test('a weight whose inputs are not those of x', () =>
     refused({ weight: rig.poisoned('bf16', [4, 7]) }, 'x must be f32'))
@@ -46,26 +55,26 @@ describe('linear refuses', () => {
   test('a bias of another dtype than the weight', () =>
     refused({ bias: rig.poisoned('f32', [4]) }, 'bias must be bf16'))
   test('a transposed x', () => refused({ x: { ...rig.poisoned('f32', [2, 8]), stride: [1, 2] } }, 'contiguous'))
-  test('a shape that is no shape', () => {
-    for (const length of [0, -1, 1.5, Number.NaN, 2 ** 60]) refused({ x: reshaped(x, [length, 8]) }, 'must be')
-    refused({ x: reshaped(x, [2, 8, 1]) }, 'x must be f32 [n, 8]')
+  test('a shape that is no shape', async () => {
+    for (const length of [0, -1, 1.5, Number.NaN, 2 ** 60]) await refused({ x: reshaped(x, [length, 8]) }, 'must be')
+    await refused({ x: reshaped(x, [2, 8, 1]) }, 'x must be f32 [n, 8]')
   })
-  test('an offset that leaves too little of the buffer', () => {
-    refused({ y: { ...y, offset: y.buffer.bytes - 28 } }, 'its buffer has')
-    refused({ y: { ...y, offset: Number.MAX_SAFE_INTEGER - 7 } }, 'its buffer has')
-    refused({ x: reshaped({ ...x, offset: 0 }, [2 ** 30, 8]), y: reshaped(y, [2 ** 30, 4]) }, 'its buffer has')
+  test('an offset that leaves too little of the buffer', async () => {
+    await refused({ y: { ...y, offset: y.buffer.bytes - 28 } }, 'its buffer has')
+    await refused({ y: { ...y, offset: Number.MAX_SAFE_INTEGER - 7 } }, 'its buffer has')
+    await refused({ x: reshaped({ ...x, offset: 0 }, [2 ** 30, 8]), y: reshaped(y, [2 ** 30, 4]) }, 'its buffer has')
   })
-  test('an offset that is no offset', () => {
-    for (const offset of [-4, 0.5, Number.NaN]) refused({ x: { ...x, offset } }, 'whole number')
+  test('an offset that is no offset', async () => {
+    for (const offset of [-4, 0.5, Number.NaN]) await refused({ x: { ...x, offset } }, 'whole number')
   })
-  test('an offset off the alignment of the dtype', () => {
-    refused({ x: { ...x, offset: x.offset + 2 } }, 'multiple of 4')
-    refused({ weight: { ...weight, offset: weight.offset + 1 } }, 'multiple of 2')
+  test('an offset off the alignment of the dtype', async () => {
+    await refused({ x: { ...x, offset: x.offset + 2 } }, 'multiple of 4')
+    await refused({ weight: { ...weight, offset: weight.offset + 1 } }, 'multiple of 2')
   })
-  test('a y that overlaps an input, fully or by one element', () => {
+  test('a y that overlaps an input, fully or by one element', async () => {
     const shared = rig.poisoned('f32', [1, 64])
-    refused({ x: reshaped(shared, [2, 8]), y: reshaped(shared, [2, 4]) }, 'overlap')
-    refused(
+    await refused({ x: reshaped(shared, [2, 8]), y: reshaped(shared, [2, 4]) }, 'overlap')
+    await refused(
       { x: reshaped(shared, [2, 8]), y: { ...reshaped(shared, [2, 4]), offset: shared.offset + 15 * 4 } },
       'overlap',
     )
@@ -78,11 +87,11 @@ describe('linear refuses', () => {
   test('memory the device cannot reach', async () => {
     for (const storage of ['pageable', 'pinned'] as const) {
       const buffer = await rig.device.allocateHost(64, { storage })
-      refused({ weight: { ...weight, buffer, offset: 0 } }, 'cannot reach')
+      await refused({ weight: { ...weight, buffer, offset: 0 } }, 'cannot reach')
       await buffer.dispose()
     }
   })
-  test('a weight dtype without a kernel', () => {
+  test('a weight dtype without a kernel', async () => {
     const f8 = { ...weight, dtype: 'f8e4m3' as const }
     expect(() => kernels.linear(rig.stream, { x, weight: f8, y })).toThrow(
       expect.objectContaining({ code: 'SPILLWAY_NOT_SUPPORTED', message: expect.stringContaining('f8e4m3') }),
@@ -207,7 +216,7 @@ describe('the addon alone, behind kernels.ts', () => {
   })
 
   // Each call is right but for one value, or has one too few: the addon must find it, by itself.
-  test('answers whatever it is given with a coded error, and enqueues nothing', () => {
+  test('answers whatever it is given with a coded error, and enqueues nothing', async () => {
     const operations = addon.attach?.(attach()) as Record<string, Function>
     const good = (dtype: Parameters<KernelRig['poisoned']>[0], shape: number[]) => {
       const view = rig.poisoned(dtype, shape)
@@ -278,7 +287,7 @@ describe('the addon alone, behind kernels.ts', () => {
       handleOf(rig.device),
     ]
     const accepted: string[] = []
-    const launches = rig.device.counters().launches
+    const before = await launched()
     let refusals = 0
     for (const [name, values] of Object.entries(calls)) {
       const attempt = (label: string, attempted: unknown[]) => {
@@ -292,20 +301,20 @@ describe('the addon alone, behind kernels.ts', () => {
       }
       for (let i = 0; i < values.length; i++) {
         attempt(`${name} of ${i} values`, values.slice(0, i))
-        for (const value of wrong) attempt(`${name}, value ${i} = ${String(value)}`, values.with(i, value))
+        for (const value of wrong) attempt(`${name}, value ${i} = ${inspect(value)}`, values.with(i, value))
       }
     }
     // Numbers that are numbers: a scale and a scaling of any size, an epsilon of any but negative; a missing bias.
     const permitted = [
-      ...[2 ** 31, 2 ** 52, 2 ** 53, 10 ** 300].map((value) => `rmsNorm, value 4 = ${value}`),
-      'linear, value 8 = undefined',
+      ...[2 ** 31, 2 ** 52, 2 ** 53].map((value) => `rmsNorm, value 4 = ${value}`),
+      'linear, value 10 = undefined',
       ...['ropeAppend', 'attention'].flatMap((name) =>
         [-1, 2 ** 31, 2 ** 52, 2 ** 53].map((value) => `${name}, value 7 = ${value}`),
       ),
     ]
     expect(accepted.filter((label) => !permitted.includes(label))).toEqual([])
     expect(refusals).toBeGreaterThan(1000)
-    expect(rig.device.counters().launches).toBe(launches + accepted.length)
+    expect(await launched()).toBe(before + accepted.length)
     // And all of them, put right, are taken.
     for (const [name, values] of Object.entries(calls)) operations[name]?.(...values)
   })

@@ -1,6 +1,7 @@
 import {
   contiguousStride,
   type Device,
+  type DeviceBuffer,
   type DType,
   dtypeBytes,
   elementCount,
@@ -22,6 +23,7 @@ export interface Tensor {
 export class KernelRig {
   readonly device: Device
   readonly stream: Stream
+  #buffers: DeviceBuffer[] = []
   #state = 0x2545f491
 
   private constructor(device: Device) {
@@ -33,7 +35,14 @@ export class KernelRig {
     return new KernelRig(await openDevice('host', { memoryLimitBytes: 256 * 2 ** 20 }))
   }
 
+  /** Gives back every tensor made so far. */
+  async clear(): Promise<void> {
+    await Promise.all(this.#buffers.map((buffer) => buffer.dispose()))
+    this.#buffers = []
+  }
+
   async close(): Promise<void> {
+    await this.clear()
     await this.stream.dispose()
     await this.device.dispose()
   }
@@ -93,6 +102,7 @@ export class KernelRig {
     const width = dtypeBytes[dtype]
     const bytes = elementCount(shape) * width
     const buffer = this.device.allocate(bytes + 2 * guardElements * width, { tag: 'workspace' })
+    this.#buffers.push(buffer)
     this.stream.fill(buffer, guardByte)
     return { buffer, offset: guardElements * width, dtype, shape, stride: contiguousStride(shape) }
   }
@@ -111,6 +121,14 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
     norm += (expected[i] as number) ** 2
   }
   return Math.sqrt(error / norm)
+}
+
+/** How many elements are not the same number; NaN is the same as NaN. toEqual takes seconds for what this does at once. */
+export function differences(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  if (actual.length !== expected.length) throw new Error(`${actual.length} elements, expected ${expected.length}`)
+  let count = 0
+  for (let i = 0; i < expected.length; i++) if (!Object.is(actual[i], expected[i])) count++
+  return count
 }
 
 function viewBytes(view: TensorView): number {

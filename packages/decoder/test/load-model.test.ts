@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readdir, readFile, readlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Device, SpillwayError } from '@spillway/core'
 import { describe, expect, test } from 'vitest'
@@ -135,6 +135,15 @@ describe('options', () => {
         expect(pin === 'on' ? pageableBytes : pinnedBytes).toBe(0)
       })
     }
+  })
+
+  test('no file of the model stays open', async () => {
+    const open = async (): Promise<string[]> => {
+      const links = (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => ''))
+      return (await Promise.all(links)).filter((path) => path.includes('fixtures'))
+    }
+    await withModel(fixture('llama-f16-sharded'), {}, async () => expect(await open()).toEqual([]))
+    expect(await open()).toEqual([])
   })
 
   test('defaults', async () => {

@@ -6,8 +6,10 @@ import {
   expectedNumbers,
   type FixtureName,
   fixture,
+  fixtureJson,
   fixtureNames,
   greedyPromptTokens,
+  withDirectory,
 } from './fixtures.js'
 import { hostLayers } from './host-layers.js'
 import { withModel } from './with-device.js'
@@ -83,6 +85,17 @@ describe.each(fixtureNames)('%s against Hugging Face transformers', (name) => {
 
   test('layers offloaded', async () => {
     await expectReference(name, 1e-4, { kvCacheDtype: 'f32', offload: hostLayers([]) })
+  })
+})
+
+test('a vocabulary too large for the logits of all rows at once', async () => {
+  // 4 MiB of logits hold 13 rows of it.
+  const config = { ...(await fixtureJson('llama-f32', 'config.json')), vocab_size: 80_021 }
+  await withDirectory({ 'config.json': JSON.stringify(config) }, async (directory) => {
+    const tokens = Array.from({ length: 30 }, (_, i) => (i * 2671) % 80_021)
+    const logits = async (maxRows: number): Promise<Float32Array[]> =>
+      withModel(directory, { loadFormat: 'dummy', maxRows }, (model) => model.logits(tokens))
+    expect(worstError(await logits(30), await logits(1))).toBeLessThan(1e-5)
   })
 })
 

@@ -22,7 +22,7 @@ std::string format_bytes(uint64_t bytes) {
 
 void Budget::charge(uint64_t bytes, const std::string& tag) {
   std::lock_guard lock(mutex_);
-  if (bytes > limit_ - used_) fail_locked(bytes, "");
+  if (bytes > limit_ - used_) fail_locked(bytes, limit_ - used_, "");
   used_by_tag_[tag] += bytes;
   used_ += bytes;
   peak_ = std::max(peak_, used_);
@@ -46,16 +46,17 @@ std::map<std::string, uint64_t> Budget::used_by_tag() const {
   return used_by_tag_;
 }
 
-void Budget::fail_out_of_memory(uint64_t bytes, const char* why) const {
+void Budget::fail_out_of_memory(uint64_t bytes, uint64_t available_bytes) const {
   std::lock_guard lock(mutex_);
-  fail_locked(bytes, why);
+  const uint64_t free = limit_ - used_ + bytes;
+  fail_locked(bytes, std::min(free, available_bytes), " (the limit would allow it, the system has none left)");
 }
 
-void Budget::fail_locked(uint64_t bytes, const char* why) const {
+void Budget::fail_locked(uint64_t bytes, uint64_t free, const char* why) const {
   spillway_error error = empty_error();
   error.status = SPILLWAY_STATUS_OUT_OF_MEMORY;
   error.requested_bytes = bytes;
-  error.free_bytes = limit_ - used_;
+  error.free_bytes = free;
   error.total_bytes = limit_;
   std::vector<std::pair<uint64_t, std::string>> holders;
   for (const auto& [tag, held] : used_by_tag_) holders.emplace_back(held, tag);
@@ -66,9 +67,9 @@ void Budget::fail_locked(uint64_t bytes, const char* why) const {
   }
   std::snprintf(error.call, sizeof error.call, "buffer_create");
   std::snprintf(error.message, sizeof error.message,
-                "out of device memory%s%s: %s requested, %s free of %s%s. Offload more weights, shorten the context, or "
+                "out of device memory%s: %s requested, %s free of %s%s. Offload more weights, shorten the context, or "
                 "raise the device memory limit",
-                *why ? " " : "", why, format_bytes(bytes).c_str(), format_bytes(limit_ - used_).c_str(),
+                why, format_bytes(bytes).c_str(), format_bytes(free).c_str(),
                 format_bytes(limit_).c_str(), held.c_str());
   throw StatusError(error);
 }

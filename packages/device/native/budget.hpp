@@ -23,11 +23,11 @@ class Budget {
   void refund(uint64_t bytes, const std::string& tag) noexcept;
   Reading reading() const;
   std::map<std::string, uint64_t> used_by_tag() const;
-  /// The error for memory that the budget would allow but the system does not have.
-  [[noreturn]] void fail_out_of_memory(uint64_t bytes, const char* why) const;
+  /// The error for memory that was charged but that the system, with `available_bytes` left, does not have.
+  [[noreturn]] void fail_out_of_memory(uint64_t bytes, uint64_t available_bytes) const;
 
  private:
-  [[noreturn]] void fail_locked(uint64_t bytes, const char* why) const;
+  [[noreturn]] void fail_locked(uint64_t bytes, uint64_t free, const char* why) const;
 
   mutable std::mutex mutex_;
   const uint64_t limit_;

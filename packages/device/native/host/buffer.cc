@@ -22,19 +22,10 @@ spillway_buffer_info HostBuffer::info() const {
   return info;
 }
 
-static MemoryFile::Extent take(HostDevice& device, uint64_t bytes) {
-  try {
-    return device.memory().take(round_up(bytes, MemoryFile::page_bytes()));
-  } catch (const StatusError& failure) {
-    if (failure.error().native_code == 0) throw;
-    device.budget().fail_out_of_memory(bytes, "(the limit would allow it, the system has none left)");
-  }
-}
-
 DeviceMemory::DeviceMemory(HostDevice& device, uint64_t bytes, const std::string& tag)
     : HostBuffer(SPILLWAY_KIND_DEVICE_BUFFER, device, SPILLWAY_STORAGE_DEVICE, bytes, tag),
       charge_(device.budget(), round_up(bytes, MemoryFile::page_bytes()), tag),
-      extent_(take(device, bytes)),
+      extent_(device.take_memory(round_up(bytes, MemoryFile::page_bytes()))),
       mapping_(Mapping::of(extent_)) {
   data_ = mapping_.data();
   std::memset(data_, kFreshPoison, mapping_.bytes());

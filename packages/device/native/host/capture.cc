@@ -54,10 +54,17 @@ uint32_t Capture::join(HostStream& stream, const HostEvent::CapturedRecord& reco
 }
 
 void Capture::forget(const HostStream& stream) {
-  std::lock_guard lock(mutex_);
-  for (Lane& lane : lanes_) {
-    if (lane.stream == &stream) lane.stream = nullptr;
+  std::vector<HostStream*> left_behind;
+  {
+    std::lock_guard lock(mutex_);
+    const bool origin = lanes_.front().stream == &stream;
+    for (Lane& lane : lanes_) {
+      if (lane.stream == &stream) lane.stream = nullptr;
+      // Nobody could end the capture any more: the streams that joined it would record for ever.
+      if (origin && lane.stream) left_behind.push_back(lane.stream);
+    }
   }
+  for (HostStream* other : left_behind) other->leave_capture();
 }
 
 void Capture::check_joined() const {

@@ -7,27 +7,27 @@
 namespace spillway::device::host {
 
 struct HostGraph::Replay {
-  Replay(size_t nodes, const std::vector<std::shared_ptr<Signal>>& external)
-      : done(nodes), external_signals(external) {}
+  Replay(size_t nodes, size_t lanes, const std::vector<std::shared_ptr<Signal>>& external)
+      : done(nodes), finished(lanes), external_signals(external) {}
   std::vector<Signal> done;
+  std::vector<Signal> finished;  // by lane; lane 0's is not used
   const std::vector<std::shared_ptr<Signal>>& external_signals;  // by node; null where there is none
 };
 
 class HostGraph::LaneOperation : public Operation {
  public:
-  LaneOperation(const HostGraph& graph, uint32_t lane, Replay& replay, Signal& finished)
-      : graph_(graph), lane_(lane), replay_(replay), finished_(finished) {}
+  LaneOperation(const HostGraph& graph, uint32_t lane, std::shared_ptr<Replay> replay)
+      : graph_(graph), lane_(lane), replay_(std::move(replay)) {}
   void run(HostDevice& device, uint32_t priority) const override {
-    graph_.run_lane(device, priority, lane_, replay_);
-    finished_.set();
+    graph_.run_lane(device, priority, lane_, *replay_);
+    replay_->finished[lane_].set();
   }
 
  private:
-  // All outlive it: HostGraph::run waits for `finished` before it returns.
-  const HostGraph& graph_;
+  const HostGraph& graph_;  // outlives its use: HostGraph::run waits for `finished` before it returns
   const uint32_t lane_;
-  Replay& replay_;
-  Signal& finished_;
+  // Shared: who waits for a signal may go on, and away, while set() is still inside it.
+  std::shared_ptr<Replay> replay_;
 };
 
 HostGraph::HostGraph(HostDevice& device, std::vector<GraphNode> nodes, uint32_t lane_count)
@@ -59,13 +59,12 @@ std::vector<std::shared_ptr<Signal>> HostGraph::external_signals() const {
 
 void HostGraph::run(HostDevice& device, uint32_t priority, const std::vector<std::shared_ptr<Signal>>& external) {
   std::lock_guard lock(running_);
-  Replay replay(nodes_.size(), external);
-  std::vector<Signal> finished(queues_.size());
+  auto replay = std::make_shared<Replay>(nodes_.size(), lanes_.size(), external);
   for (uint32_t lane = 1; lane < lanes_.size(); ++lane) {
-    queues_[lane - 1]->push(std::make_shared<LaneOperation>(*this, lane, replay, finished[lane - 1]));
+    queues_[lane - 1]->push(std::make_shared<LaneOperation>(*this, lane, replay));
   }
-  run_lane(device, priority, 0, replay);
-  for (const Signal& signal : finished) signal.wait();
+  run_lane(device, priority, 0, *replay);
+  for (uint32_t lane = 1; lane < lanes_.size(); ++lane) replay->finished[lane].wait();
   device.counters().graph_launches.fetch_add(1, std::memory_order_relaxed);
 }
 

@@ -6,6 +6,7 @@
 #include "buffer.hpp"
 #include "event.hpp"
 #include "stream.hpp"
+#include "system_memory.hpp"
 #include "virtual_memory.hpp"
 
 namespace spillway::device::host {
@@ -63,6 +64,18 @@ Buffer* HostDevice::create_buffer(uint32_t storage, uint64_t bytes, const std::s
   return new HostMemory(*this, storage, bytes);
 }
 
+MemoryFile::Extent HostDevice::take_memory(uint64_t bytes) {
+  // Past what the system has left it kills instead of refusing.
+  const uint64_t available = read_system_memory().available_bytes;
+  if (bytes > available) budget().fail_out_of_memory(bytes, available);
+  try {
+    return memory_.take(bytes);
+  } catch (const StatusError& failure) {
+    if (failure.error().native_code == 0) throw;
+    budget().fail_out_of_memory(bytes, available);
+  }
+}
+
 void HostDevice::close(std::function<void()> done) {
   closed_.store(true, std::memory_order_release);
   std::vector<std::shared_ptr<WorkQueue>> queues;
@@ -76,7 +89,10 @@ void HostDevice::close(std::function<void()> done) {
   auto arrive = [left, done = std::move(done)] {
     if (left->fetch_sub(1, std::memory_order_acq_rel) == 1) done();
   };
-  for (const std::shared_ptr<WorkQueue>& queue : queues) queue->push(std::make_shared<CallOperation>(arrive));
+  for (const std::shared_ptr<WorkQueue>& queue : queues) {
+    // The thread of a stream disposed just now may have ended: it would never call back.
+    if (!queue->push_unless_ended(std::make_shared<CallOperation>(arrive))) arrive();
+  }
   arrive();
 }
 

@@ -33,7 +33,8 @@ class HostDevice final : public Device {
   AddressRange* reserve(uint64_t bytes) override;
   PhysicalMemory* create_physical(uint64_t bytes, const std::string& tag) override;
 
-  MemoryFile& memory() { return memory_; }
+  /// Pages for device memory; bytes: whole pages, charged already. Throws OUT_OF_MEMORY when the system has none.
+  MemoryFile::Extent take_memory(uint64_t bytes);
   ThreadPool& pool() { return pool_; }
   Link& link_to_device() { return link_to_device_; }
   Link& link_to_host() { return link_to_host_; }

@@ -138,6 +138,10 @@ void HostStream::launch(const spillway_launch& launch) {
   for (uint32_t i = 0; i < launch.access_count; ++i) {
     const spillway_access& access = launch.accesses[i];
     auto* buffer = static_cast<HostBuffer*>(reinterpret_cast<Object*>(access.buffer));
+    if (access.mode == 0 || (access.mode & ~(SPILLWAY_ACCESS_READ | SPILLWAY_ACCESS_WRITE)) != 0) {
+      fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "launch", "kernel '%s': an access neither reads nor writes (mode %u)",
+           launch.kernel->name, access.mode);
+    }
     check_range("launch", launch.kernel->name, *buffer, access.offset, access.bytes);
     if (buffer->info().device_address == 0) {
       fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "launch",

@@ -14,6 +14,17 @@ static bool read_number(const char* path, uint64_t& out) {
   return static_cast<bool>(file >> out);  // "max" is no number: no limit
 }
 
+// Memory of the group that the kernel takes back by itself: `used` counts what was read from files.
+static uint64_t reclaimable_bytes() {
+  std::ifstream file("/sys/fs/cgroup/memory.stat");
+  std::string key;
+  uint64_t value, sum = 0;
+  while (file >> key >> value) {
+    if (key == "active_file" || key == "inactive_file") sum += value;
+  }
+  return sum;
+}
+
 SystemMemory read_system_memory() {
   uint64_t total =
       static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
@@ -29,6 +40,7 @@ SystemMemory read_system_memory() {
   uint64_t limit, used;
   if (read_number("/sys/fs/cgroup/memory.max", limit) && read_number("/sys/fs/cgroup/memory.current", used)) {
     total = std::min(total, limit);
+    used -= std::min(used, reclaimable_bytes());
     available = std::min(available, limit > used ? limit - used : 0);
   }
   return {total, available};

@@ -1,14 +1,25 @@
 #include "thread_pool.hpp"
 
 #include <algorithm>
+#include <system_error>
+
+#include "../failure.hpp"
 
 namespace spillway::device::host {
 
 ThreadPool::ThreadPool(uint32_t threads) {
-  for (uint32_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  try {
+    for (uint32_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  } catch (const std::system_error& failure) {
+    // A thread destroyed while it runs would end the process.
+    stop();
+    fail_system("open", failure.code().value(), "the system gives no more threads; ask for fewer");
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;

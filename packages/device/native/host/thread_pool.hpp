@@ -35,6 +35,7 @@ class ThreadPool {
   };
   static void run_pieces(Job& job);
   void work();
+  void stop();
 
   std::mutex mutex_;
   std::condition_variable wake_;

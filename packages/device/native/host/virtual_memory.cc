@@ -10,19 +10,10 @@
 
 namespace spillway::device::host {
 
-static MemoryFile::Extent take_physical(HostDevice& device, uint64_t bytes) {
-  try {
-    return device.memory().take(bytes);
-  } catch (const StatusError& failure) {
-    if (failure.error().native_code == 0) throw;
-    device.budget().fail_out_of_memory(bytes, "(the limit would allow it, the system has none left)");
-  }
-}
-
 HostPhysicalMemory::HostPhysicalMemory(HostDevice& device, uint64_t bytes, const std::string& tag)
     : PhysicalMemory(SPILLWAY_KIND_PHYSICAL_MEMORY, &device),
       charge_(device.budget(), bytes, tag),
-      extent_(take_physical(device, bytes)) {
+      extent_(device.take_memory(bytes)) {
   Mapping window = Mapping::of(extent_);
   std::memset(window.data(), kFreshPoison, window.bytes());
 }

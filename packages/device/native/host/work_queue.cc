@@ -36,6 +36,16 @@ void WorkQueue::push(std::shared_ptr<const Operation> operation) {
   wake_.notify_one();
 }
 
+bool WorkQueue::push_unless_ended(std::shared_ptr<const Operation> operation) {
+  {
+    std::lock_guard lock(mutex_);
+    if (ended_) return false;
+    operations_.push_back(std::move(operation));
+  }
+  wake_.notify_one();
+  return true;
+}
+
 void WorkQueue::close() {
   {
     std::lock_guard lock(mutex_);
@@ -48,7 +58,10 @@ void WorkQueue::work(HostDevice& device) {
   std::unique_lock lock(mutex_);
   for (;;) {
     wake_.wait(lock, [&] { return closed_ || !operations_.empty(); });
-    if (operations_.empty()) return;
+    if (operations_.empty()) {
+      ended_ = true;
+      return;
+    }
     std::shared_ptr<const Operation> operation = std::move(operations_.front());
     operations_.pop_front();
     lock.unlock();

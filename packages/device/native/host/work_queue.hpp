@@ -18,6 +18,9 @@ class WorkQueue : public std::enable_shared_from_this<WorkQueue> {
 
   /// Takes the buffers of the operation into use; throws, and pushes nothing, when one has no memory behind it.
   void push(std::shared_ptr<const Operation> operation);
+  /// For who holds the queue without keeping its stream: false, and nothing pushed, when the thread has ended. For
+  /// operations without buffers.
+  bool push_unless_ended(std::shared_ptr<const Operation> operation);
   /// No more work will come. The thread ends by itself: it may be the caller, which could not join itself.
   void close();
 
@@ -30,6 +33,7 @@ class WorkQueue : public std::enable_shared_from_this<WorkQueue> {
   std::condition_variable wake_;
   std::deque<std::shared_ptr<const Operation>> operations_;
   bool closed_ = false;
+  bool ended_ = false;
 };
 
 /// Blocks until the queue has done everything pushed before. Never on a JavaScript thread.

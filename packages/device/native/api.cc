@@ -1,0 +1,239 @@
+// Fills the table: each entry checks its pointers, calls the device's method and turns exceptions into statuses.
+#include "api.hpp"
+
+#include <cstring>
+#include <string>
+
+#include "device.hpp"
+#include "failure.hpp"
+
+namespace spillway::device {
+namespace {
+
+template <typename T, typename Opaque>
+T& as(Opaque* handle, const char* call) {
+  if (handle == nullptr) fail(SPILLWAY_STATUS_INVALID_ARGUMENT, call, "a handle is NULL");
+  return *static_cast<T*>(reinterpret_cast<Object*>(handle));
+}
+
+template <typename Opaque>
+Opaque* opaque(Object* object) {
+  return reinterpret_cast<Opaque*>(object);
+}
+
+void same_device(const Object& one, const Object& other, const char* call) {
+  if (one.device() != other.device()) {
+    fail(SPILLWAY_STATUS_WRONG_DEVICE, call, "the handles belong to two different devices; use those of one device");
+  }
+}
+
+template <typename Struct>
+void check_struct(const Struct* value, const char* call) {
+  if (value == nullptr || value->struct_size < sizeof(Struct)) {
+    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, call, "a struct is NULL or its struct_size too small");
+  }
+}
+
+void retain(spillway_object* object) { reinterpret_cast<Object*>(object)->retain(); }
+void release(spillway_object* object) {
+  if (object) reinterpret_cast<Object*>(object)->release();
+}
+uint32_t kind(const spillway_object* object) { return reinterpret_cast<const Object*>(object)->kind(); }
+spillway_device* device_of(spillway_object* object) {
+  return opaque<spillway_device>(reinterpret_cast<Object*>(object)->device());
+}
+
+spillway_status budget(spillway_device* device, spillway_budget* out, spillway_error* error) {
+  return guard(error, [&] {
+    check_struct(out, "budget");
+    Budget::Reading reading = as<Device>(device, "budget").budget().reading();
+    out->limit_bytes = reading.limit_bytes;
+    out->used_bytes = reading.used_bytes;
+    out->peak_bytes = reading.peak_bytes;
+  });
+}
+
+spillway_status stream_create(spillway_device* device, uint32_t priority, spillway_stream** out,
+                              spillway_error* error) {
+  return guard(error, [&] {
+    *out = opaque<spillway_stream>(as<Device>(device, "stream_create").create_stream(priority));
+  });
+}
+spillway_status stream_synchronize(spillway_stream* stream, spillway_error* error) {
+  return guard(error, [&] { as<Stream>(stream, "stream_synchronize").synchronize(); });
+}
+spillway_status stream_notify(spillway_stream* stream, spillway_notification notification, void* state,
+                              spillway_error* error) {
+  return guard(error, [&] { as<Stream>(stream, "stream_notify").notify(notification, state); });
+}
+uint32_t stream_capturing(spillway_stream* stream) {
+  return stream && static_cast<Stream*>(reinterpret_cast<Object*>(stream))->capturing() ? 1 : 0;
+}
+
+spillway_status event_create(spillway_device* device, spillway_event** out, spillway_error* error) {
+  return guard(error, [&] { *out = opaque<spillway_event>(as<Device>(device, "event_create").create_event()); });
+}
+spillway_status event_record(spillway_event* event, spillway_stream* stream, spillway_error* error) {
+  return guard(error, [&] {
+    auto& target = as<Stream>(stream, "event_record");
+    auto& source = as<Event>(event, "event_record");
+    same_device(target, source, "event_record");
+    target.record(source);
+  });
+}
+spillway_status event_wait(spillway_event* event, spillway_stream* stream, uint32_t flags, spillway_error* error) {
+  return guard(error, [&] {
+    auto& target = as<Stream>(stream, "event_wait");
+    auto& source = as<Event>(event, "event_wait");
+    same_device(target, source, "event_wait");
+    target.wait(source, (flags & SPILLWAY_WAIT_EXTERNAL) != 0);
+  });
+}
+
+spillway_status buffer_create(spillway_device* device, const spillway_allocation* allocation, spillway_buffer** out,
+                              spillway_error* error) {
+  return guard(error, [&] {
+    check_struct(allocation, "buffer_create");
+    auto& target = as<Device>(device, "buffer_create");
+    std::string tag = allocation->tag ? allocation->tag : "";
+    if (allocation->storage == SPILLWAY_STORAGE_DEVICE && (tag.empty() || tag.size() > 63)) {
+      fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "buffer_create", "device memory needs a tag of 1 to 63 bytes");
+    }
+    Stream* stream = nullptr;
+    if (allocation->stream) {
+      stream = &as<Stream>(allocation->stream, "buffer_create");
+      same_device(target, *stream, "buffer_create");
+    }
+    *out = opaque<spillway_buffer>(target.create_buffer(allocation->storage, allocation->bytes, tag, stream));
+  });
+}
+spillway_status buffer_info(spillway_buffer* buffer, spillway_buffer_info* out, spillway_error* error) {
+  return guard(error, [&] {
+    check_struct(out, "buffer_info");
+    uint32_t size = out->struct_size;
+    *out = as<Buffer>(buffer, "buffer_info").info();
+    out->struct_size = size;
+  });
+}
+
+spillway_status copy(spillway_stream* stream, const spillway_copy* copy, spillway_error* error) {
+  return guard(error, [&] {
+    check_struct(copy, "copy");
+    auto& target = as<Stream>(stream, "copy");
+    auto& to = as<Buffer>(copy->to, "copy");
+    auto& from = as<Buffer>(copy->from, "copy");
+    same_device(target, to, "copy");
+    same_device(target, from, "copy");
+    target.copy(to, copy->to_offset, from, copy->from_offset, copy->bytes);
+  });
+}
+spillway_status fill(spillway_stream* stream, spillway_buffer* to, uint64_t offset, uint64_t bytes, uint8_t value,
+                     spillway_error* error) {
+  return guard(error, [&] {
+    auto& target = as<Stream>(stream, "fill");
+    auto& buffer = as<Buffer>(to, "fill");
+    same_device(target, buffer, "fill");
+    target.fill(buffer, offset, bytes, value);
+  });
+}
+spillway_status launch(spillway_stream* stream, const spillway_launch* launch, spillway_error* error) {
+  return guard(error, [&] {
+    check_struct(launch, "launch");
+    auto& target = as<Stream>(stream, "launch");
+    if (launch->argument_bytes > 4096 || (launch->argument_bytes > 0 && launch->arguments == nullptr) ||
+        (launch->access_count > 0 && launch->accesses == nullptr)) {
+      fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "launch", "arguments are at most 4096 bytes, and arrays are not NULL");
+    }
+    for (uint32_t i = 0; i < launch->access_count; ++i) {
+      same_device(target, as<Buffer>(launch->accesses[i].buffer, "launch"), "launch");
+    }
+    target.launch(*launch);
+  });
+}
+
+// ---- extension "graph" ----
+
+spillway_status begin_capture(spillway_stream* stream, spillway_error* error) {
+  return guard(error, [&] { as<Stream>(stream, "begin_capture").begin_capture(); });
+}
+spillway_status end_capture(spillway_stream* stream, spillway_graph** out, spillway_error* error) {
+  return guard(error, [&] { *out = opaque<spillway_graph>(as<Stream>(stream, "end_capture").end_capture()); });
+}
+spillway_status graph_launch(spillway_graph* graph, spillway_stream* stream, spillway_error* error) {
+  return guard(error, [&] {
+    auto& target = as<Stream>(stream, "graph_launch");
+    auto& source = as<Graph>(graph, "graph_launch");
+    same_device(target, source, "graph_launch");
+    target.replay(source);
+  });
+}
+uint32_t node_count(spillway_graph* graph) {
+  return graph ? static_cast<Graph*>(reinterpret_cast<Object*>(graph))->node_count() : 0;
+}
+
+constexpr spillway_graph_api kGraphApi = {sizeof(spillway_graph_api), 0, begin_capture, end_capture, graph_launch,
+                                          node_count};
+
+// ---- extension "virtual_memory" ----
+
+uint64_t granularity(spillway_device* device) {
+  return static_cast<Device*>(reinterpret_cast<Object*>(device))->virtual_memory_granularity();
+}
+spillway_status reserve(spillway_device* device, uint64_t bytes, spillway_address_range** out, spillway_error* error) {
+  return guard(error,
+               [&] { *out = opaque<spillway_address_range>(as<Device>(device, "reserve").reserve(bytes)); });
+}
+spillway_status create_physical(spillway_device* device, uint64_t bytes, const char* tag,
+                                spillway_physical_memory** out, spillway_error* error) {
+  return guard(error, [&] {
+    if (tag == nullptr || *tag == '\0' || std::strlen(tag) > 63) {
+      fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "create", "device memory needs a tag of 1 to 63 bytes");
+    }
+    *out = opaque<spillway_physical_memory>(as<Device>(device, "create").create_physical(bytes, tag));
+  });
+}
+spillway_status map(spillway_address_range* range, uint64_t offset, spillway_physical_memory* memory,
+                    spillway_error* error) {
+  return guard(error, [&] {
+    auto& target = as<AddressRange>(range, "map");
+    auto& physical = as<PhysicalMemory>(memory, "map");
+    same_device(target, physical, "map");
+    target.map(offset, physical);
+  });
+}
+spillway_status unmap(spillway_address_range* range, uint64_t offset, uint64_t bytes, spillway_error* error) {
+  return guard(error, [&] { as<AddressRange>(range, "unmap").unmap(offset, bytes); });
+}
+spillway_status range_buffer(spillway_address_range* range, uint64_t offset, uint64_t bytes, spillway_buffer** out,
+                             spillway_error* error) {
+  return guard(error, [&] {
+    *out = opaque<spillway_buffer>(as<AddressRange>(range, "buffer").create_buffer(offset, bytes));
+  });
+}
+
+constexpr spillway_virtual_memory_api kVirtualMemoryApi = {
+    sizeof(spillway_virtual_memory_api), 0, granularity, reserve, create_physical, map, unmap, range_buffer};
+
+const void* extension(spillway_device*, const char* name, uint32_t min_struct_size) {
+  if (name == nullptr) return nullptr;
+  if (std::strcmp(name, SPILLWAY_EXTENSION_GRAPH) == 0 && kGraphApi.struct_size >= min_struct_size) return &kGraphApi;
+  if (std::strcmp(name, SPILLWAY_EXTENSION_VIRTUAL_MEMORY) == 0 && kVirtualMemoryApi.struct_size >= min_struct_size) {
+    return &kVirtualMemoryApi;
+  }
+  return nullptr;
+}
+
+constexpr spillway_api kApi = {
+    sizeof(spillway_api), SPILLWAY_ABI_MAJOR, SPILLWAY_ABI_MINOR,
+    retain,               release,            kind,
+    device_of,            budget,             stream_create,
+    stream_synchronize,   stream_notify,      stream_capturing,
+    event_create,         event_record,       event_wait,
+    buffer_create,        buffer_info,        copy,
+    fill,                 launch,             extension};
+
+}  // namespace
+
+const spillway_api* api() { return &kApi; }
+
+}  // namespace spillway::device

@@ -1,0 +1,158 @@
+#include <cstring>
+#include <string>
+#include <thread>
+
+#include "instance.hpp"
+
+namespace spillway::device::binding {
+namespace {
+
+std::string tag_of(const Napi::Value& value) {
+  std::string tag = value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
+  if (tag.empty() || tag.size() > 63) throw_invalid(value.Env(), "a tag is a string of 1 to 63 bytes");
+  return tag;
+}
+
+// bufferCreate(device, bytes, tag, stream | undefined)
+Napi::Value buffer_create(const Napi::CallbackInfo& info) {
+  auto& device = object_of<Device>(info[0], SPILLWAY_KIND_DEVICE);
+  Stream* stream = nullptr;
+  if (!info[3].IsUndefined()) {
+    stream = &object_of<Stream>(info[3], SPILLWAY_KIND_STREAM);
+    if (stream->device() != &device) fail(SPILLWAY_STATUS_WRONG_DEVICE, "buffer_create", "the stream is another device's");
+  }
+  uint64_t bytes = to_size(info[1], "bytes");
+  return make_handle(info.Env(), device.create_buffer(SPILLWAY_STORAGE_DEVICE, bytes, tag_of(info[2]), stream));
+}
+
+// hostBufferCreate(device, bytes, storage): a promise, since pinning takes as long as the system takes. It has a thread
+// of its own: libuv's few are for the program's files and names.
+Napi::Value host_buffer_create(const Napi::CallbackInfo& info) {
+  Ref<Device> device(&object_of<Device>(info[0], SPILLWAY_KIND_DEVICE));
+  uint64_t bytes = to_size(info[1], "bytes");
+  uint32_t storage = to_uint32(info[2], "storage");
+  if (storage < SPILLWAY_STORAGE_MAPPED || storage > SPILLWAY_STORAGE_PAGEABLE) {
+    throw_invalid(info.Env(), "storage must be mapped, pinned or pageable");
+  }
+  Settler& settler = instance(info.Env()).settler;
+  Settler::Pending pending = settler.open(info.Env());
+  Settler::Ticket* ticket = pending.ticket;
+  try {
+    std::thread([ticket, device = std::move(device), bytes, storage]() mutable {
+      Ref<Buffer> buffer;
+      spillway_error error = empty_error();
+      guard(&error, [&] { buffer = Ref<Buffer>::adopt(device->create_buffer(storage, bytes, "", nullptr)); });
+      ticket->settle([buffer = std::move(buffer), error](Napi::Env env, const Napi::Promise::Deferred& deferred) {
+        if (!buffer) throw StatusError(error);
+        deferred.Resolve(make_handle(env, Ref<Buffer>(buffer).leave()));
+      });
+    }).detach();
+  } catch (const std::system_error& failure) {
+    settler.cancel(info.Env(), ticket);
+    fail_system("buffer_create", failure.code().value(), "the system gives no more threads");
+  }
+  return pending.promise;
+}
+
+// bufferInfo(buffer): [bytes, storage, pointer]
+Napi::Value buffer_info(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  spillway_buffer_info description = buffer_of(info[0]).info();
+  Napi::Array result = Napi::Array::New(env, 3);
+  result.Set(0u, Napi::Number::New(env, static_cast<double>(description.bytes)));
+  result.Set(1u, Napi::Number::New(env, description.storage));
+  result.Set(2u, Napi::BigInt::New(env, description.device_address));
+  return result;
+}
+
+struct HostBytes {
+  uint8_t* data;
+  uint64_t bytes;
+};
+HostBytes host_bytes(const Napi::Value& value, uint64_t offset, uint64_t bytes) {
+  spillway_buffer_info description = object_of<Buffer>(value, SPILLWAY_KIND_HOST_BUFFER).info();
+  if (offset > description.bytes || bytes > description.bytes - offset) {
+    throw_invalid(value.Env(), std::to_string(bytes) + " bytes at offset " + std::to_string(offset) +
+                                   " lie outside a buffer of " + std::to_string(description.bytes) + " bytes");
+  }
+  return {static_cast<uint8_t*>(description.host_address) + offset, bytes};
+}
+
+// hostWrite(buffer, offset, source: Uint8Array)
+Napi::Value host_write(const Napi::CallbackInfo& info) {
+  if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    throw_invalid(info.Env(), "the source must be a Uint8Array");
+  }
+  auto source = info[2].As<Napi::Uint8Array>();
+  HostBytes target = host_bytes(info[0], to_size(info[1], "offset"), source.ByteLength());
+  if (target.bytes > 0) std::memcpy(target.data, source.Data(), target.bytes);
+  return info.Env().Undefined();
+}
+
+// hostRead(buffer, offset, bytes): Uint8Array, a copy
+Napi::Value host_read(const Napi::CallbackInfo& info) {
+  HostBytes source = host_bytes(info[0], to_size(info[1], "offset"), to_size(info[2], "bytes"));
+  auto result = Napi::Uint8Array::New(info.Env(), source.bytes);
+  if (source.bytes > 0) std::memcpy(result.Data(), source.data, source.bytes);
+  return result;
+}
+
+AddressRange& range_of(const Napi::Value& value) { return object_of<AddressRange>(value, SPILLWAY_KIND_ADDRESS_RANGE); }
+
+Napi::Value granularity(const Napi::CallbackInfo& info) {
+  auto& device = object_of<Device>(info[0], SPILLWAY_KIND_DEVICE);
+  return Napi::Number::New(info.Env(), static_cast<double>(device.virtual_memory_granularity()));
+}
+
+// reserve(device, bytes)
+Napi::Value reserve(const Napi::CallbackInfo& info) {
+  auto& device = object_of<Device>(info[0], SPILLWAY_KIND_DEVICE);
+  return make_handle(info.Env(), device.reserve(to_size(info[1], "bytes")));
+}
+
+// createPhysical(device, bytes, tag)
+Napi::Value create_physical(const Napi::CallbackInfo& info) {
+  auto& device = object_of<Device>(info[0], SPILLWAY_KIND_DEVICE);
+  return make_handle(info.Env(), device.create_physical(to_size(info[1], "bytes"), tag_of(info[2])));
+}
+
+// map(range, offset, physical)
+Napi::Value map(const Napi::CallbackInfo& info) {
+  AddressRange& range = range_of(info[0]);
+  auto& memory = object_of<PhysicalMemory>(info[2], SPILLWAY_KIND_PHYSICAL_MEMORY);
+  if (range.device() != memory.device()) {
+    fail(SPILLWAY_STATUS_WRONG_DEVICE, "map", "the handles belong to two different devices; use those of one device");
+  }
+  range.map(to_size(info[1], "offset"), memory);
+  return info.Env().Undefined();
+}
+
+// unmap(range, offset, bytes)
+Napi::Value unmap(const Napi::CallbackInfo& info) {
+  range_of(info[0]).unmap(to_size(info[1], "offset"), to_size(info[2], "bytes"));
+  return info.Env().Undefined();
+}
+
+// rangeBuffer(range, offset, bytes)
+Napi::Value range_buffer(const Napi::CallbackInfo& info) {
+  return make_handle(info.Env(),
+                     range_of(info[0]).create_buffer(to_size(info[1], "offset"), to_size(info[2], "bytes")));
+}
+
+}  // namespace
+
+void export_memory(Napi::Env env, Napi::Object exports) {
+  export_function<buffer_create>(env, exports, "bufferCreate");
+  export_function<host_buffer_create>(env, exports, "hostBufferCreate");
+  export_function<buffer_info>(env, exports, "bufferInfo");
+  export_function<host_write>(env, exports, "hostWrite");
+  export_function<host_read>(env, exports, "hostRead");
+  export_function<granularity>(env, exports, "granularity");
+  export_function<reserve>(env, exports, "reserve");
+  export_function<create_physical>(env, exports, "createPhysical");
+  export_function<map>(env, exports, "map");
+  export_function<unmap>(env, exports, "unmap");
+  export_function<range_buffer>(env, exports, "rangeBuffer");
+}
+
+}  // namespace spillway::device::binding

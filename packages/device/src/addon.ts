@@ -1,0 +1,96 @@
+import { realpathSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { loadNative, SpillwayError } from '@spillway/core'
+
+/** A type-tagged External that holds one reference of the device addon; opaque here and in every other addon. */
+export interface NativeHandle {
+  readonly __spillwayHandle: never
+}
+/** The External of the C function table (native/include/spillway/abi.h). */
+export interface NativeTable {
+  readonly __spillwayTable: never
+}
+
+export interface NativeBudget {
+  readonly limitBytes: number
+  readonly usedBytes: number
+  readonly peakBytes: number
+  readonly usedBytesByTag: Readonly<Record<string, number>>
+}
+
+/** The addon's functions, one to one. They check their arguments and throw coded errors. */
+export interface DeviceAddon {
+  attach(): NativeTable
+  cudaStatus(): { available: boolean; reason: string }
+  systemMemory(): { totalBytes: number; availableBytes: number }
+  openHost(
+    memoryLimitBytes: number,
+    threads: number,
+    linkBytesPerSecond: number,
+    linkLatencySeconds: number,
+  ): NativeHandle
+  release(handle: NativeHandle): void
+  name(device: NativeHandle): string
+  budget(device: NativeHandle): NativeBudget
+  counters(device: NativeHandle): import('@spillway/core').DeviceCounters
+  close(device: NativeHandle): Promise<void>
+  streamCreate(device: NativeHandle, priority: number): NativeHandle
+  eventCreate(device: NativeHandle): NativeHandle
+  record(stream: NativeHandle, event: NativeHandle): void
+  wait(stream: NativeHandle, event: NativeHandle, external: boolean): void
+  copy(
+    stream: NativeHandle,
+    to: NativeHandle,
+    toOffset: number,
+    from: NativeHandle,
+    fromOffset: number,
+    bytes: number,
+  ): void
+  fill(stream: NativeHandle, to: NativeHandle, offset: number, bytes: number, byte: number): void
+  notify(stream: NativeHandle): Promise<void>
+  capturing(stream: NativeHandle): boolean
+  beginCapture(stream: NativeHandle): void
+  endCapture(stream: NativeHandle): NativeHandle
+  launchGraph(stream: NativeHandle, graph: NativeHandle): void
+  nodeCount(graph: NativeHandle): number
+  bufferCreate(device: NativeHandle, bytes: number, tag: string, stream: NativeHandle | undefined): NativeHandle
+  hostBufferCreate(device: NativeHandle, bytes: number, storage: number): Promise<NativeHandle>
+  bufferInfo(buffer: NativeHandle): [bytes: number, storage: number, pointer: bigint]
+  hostWrite(buffer: NativeHandle, offset: number, source: Uint8Array): void
+  hostRead(buffer: NativeHandle, offset: number, bytes: number): Uint8Array
+  granularity(device: NativeHandle): number
+  reserve(device: NativeHandle, bytes: number): NativeHandle
+  createPhysical(device: NativeHandle, bytes: number, tag: string): NativeHandle
+  map(range: NativeHandle, offset: number, physical: NativeHandle): void
+  unmap(range: NativeHandle, offset: number, bytes: number): void
+  rangeBuffer(range: NativeHandle, offset: number, bytes: number): NativeHandle
+}
+
+let loaded: DeviceAddon | undefined
+
+/**
+ * The addon, loaded on first use: importing the package works on any machine. A second copy of the package in the
+ * process is refused with SPILLWAY_DUPLICATE_DEVICE: handles of one would be foreign to the other.
+ */
+export function addon(): DeviceAddon {
+  if (loaded === undefined) {
+    claimProcess()
+    loaded = loadNative<DeviceAddon>({ from: import.meta.url, name: 'device' })
+  }
+  return loaded
+}
+
+function claimProcess(): void {
+  const path = realpathSync(createRequire(import.meta.url).resolve('@spillway/device/package.json'))
+  const key = Symbol.for('@spillway/device')
+  const shared = globalThis as unknown as Record<symbol, unknown>
+  const other = shared[key]
+  if (other !== undefined && other !== path) {
+    throw new SpillwayError(
+      'SPILLWAY_DUPLICATE_DEVICE',
+      `two copies of @spillway/device are loaded: ${String(other)} and ${path}; make every package depend on one version, then install again`,
+      { details: { first: other, second: path } },
+    )
+  }
+  shared[key] = path
+}

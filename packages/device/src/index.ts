@@ -1,0 +1,14 @@
+import { addon, type NativeTable } from './addon.js'
+
+export type { NativeHandle, NativeTable } from './addon.js'
+export { NativeDeviceBuffer, NativeHostBuffer } from './buffer.js'
+export { NativeDevice } from './device.js'
+export { handleOf } from './native-object.js'
+export { cudaStatus, type OpenDeviceOptions, openDevice, systemMemory } from './open-device.js'
+export { NativeEvent, NativeGraph, NativeStream } from './stream.js'
+export { AddressRange, PhysicalMemory, VirtualMemory } from './virtual-memory.js'
+
+/** The C function table, for another addon's handshake (native/include/spillway/napi.hpp: attach_api). */
+export function attach(): NativeTable {
+  return addon().attach()
+}

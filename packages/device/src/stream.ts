@@ -1,0 +1,102 @@
+import {
+  type CopyRange,
+  type DeviceBuffer,
+  type Event,
+  type Graph,
+  type HostBuffer,
+  SpillwayError,
+  type Stream,
+  type StreamPriority,
+  throwIfAborted,
+} from '@spillway/core'
+import { addon, type NativeHandle } from './addon.js'
+import { handleOf, NativeObject } from './native-object.js'
+
+export const priorities: readonly StreamPriority[] = ['low', 'normal', 'high']
+
+export class NativeEvent extends NativeObject implements Event {
+  readonly kind = 'event'
+
+  constructor(handle: NativeHandle) {
+    super(handle)
+  }
+}
+
+export class NativeGraph extends NativeObject implements Graph {
+  readonly kind = 'graph'
+  readonly nodeCount: number
+
+  constructor(handle: NativeHandle) {
+    super(handle)
+    this.nodeCount = addon().nodeCount(handle)
+  }
+}
+
+export class NativeStream extends NativeObject implements Stream {
+  readonly kind = 'stream'
+  readonly priority: StreamPriority
+
+  constructor(handle: NativeHandle, priority: StreamPriority) {
+    super(handle)
+    this.priority = priority
+  }
+
+  get capturing(): boolean {
+    return addon().capturing(handleOf(this))
+  }
+
+  record(event: Event): void {
+    addon().record(handleOf(this), handleOf(event))
+  }
+
+  wait(event: Event, options: { external?: boolean } = {}): void {
+    addon().wait(handleOf(this), handleOf(event), options.external === true)
+  }
+
+  copy(to: HostBuffer | DeviceBuffer, from: HostBuffer | DeviceBuffer, range: CopyRange = {}): void {
+    const target = handleOf(to)
+    const source = handleOf(from)
+    const toOffset = range.toOffset ?? 0
+    const fromOffset = range.fromOffset ?? 0
+    const bytes = range.bytes ?? Math.max(0, Math.min(to.bytes - toOffset, from.bytes - fromOffset))
+    addon().copy(handleOf(this), target, toOffset, source, fromOffset, bytes)
+  }
+
+  fill(to: HostBuffer | DeviceBuffer, byte: number, range: { offset?: number; bytes?: number } = {}): void {
+    const offset = range.offset ?? 0
+    addon().fill(handleOf(this), handleOf(to), offset, range.bytes ?? Math.max(0, to.bytes - offset), byte)
+  }
+
+  beginCapture(): void {
+    addon().beginCapture(handleOf(this))
+  }
+
+  endCapture(): NativeGraph {
+    return new NativeGraph(addon().endCapture(handleOf(this)))
+  }
+
+  launch(graph: Graph): void {
+    addon().launchGraph(handleOf(this), handleOf(graph))
+  }
+
+  async synchronize({ signal }: { signal?: AbortSignal } = {}): Promise<void> {
+    throwIfAborted(signal, 'waiting for a stream')
+    const done = addon().notify(handleOf(this))
+    if (signal === undefined) return done
+    let stop: (() => void) | undefined
+    const aborted = new Promise<never>((_, reject) => {
+      stop = () =>
+        reject(
+          new SpillwayError('SPILLWAY_ABORTED', 'waiting for a stream was aborted by its signal; its work goes on', {
+            cause: signal.reason,
+          }),
+        )
+      signal.addEventListener('abort', stop, { once: true })
+    })
+    try {
+      await Promise.race([done, aborted])
+    } finally {
+      if (stop !== undefined) signal.removeEventListener('abort', stop)
+    }
+  }
+}

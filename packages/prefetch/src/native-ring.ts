@@ -1,0 +1,44 @@
+import { loadNative } from '@spillway/core'
+import { attach } from '@spillway/device'
+
+/** A ring of native/ring.hpp. */
+export type NativeRing = object & { readonly nativeRing: never }
+
+export interface RingCounters {
+  /** Copies into slots enqueued outside of captures. What a replayed graph copies is not seen here. */
+  readonly onloads: number
+  /** Bytes of those. */
+  readonly onloadedBytes: number
+  /** Copies recorded into captures. */
+  readonly capturedOnloads: number
+  /** Copies, recorded ones included, that began only when their layer was about to run. */
+  readonly demandOnloads: number
+  /** Forwards that did not leave the slots as the next one expects them, so that they had to be filled again. */
+  readonly resets: number
+}
+
+/** Streams and buffers are the handles that `handleOf` of @spillway/device returns. */
+export interface PrefetchAddon {
+  attach(table: unknown): void
+  createRing(
+    copyStream: unknown,
+    slabs: readonly unknown[],
+    bytes: readonly number[],
+    slots: readonly unknown[],
+  ): NativeRing
+  start(ring: NativeRing, stream: unknown): void
+  begin(ring: NativeRing, stream: unknown): void
+  before(ring: NativeRing, element: number): void
+  after(ring: NativeRing, element: number): void
+  end(ring: NativeRing, ok: boolean): void
+  rebuild(ring: NativeRing, slot: number, stream: unknown): void
+  counters(ring: NativeRing): RingCounters
+  close(ring: NativeRing): void
+}
+
+/** The addon, attached to the function table of @spillway/device. Loading it again costs nothing. */
+export function loadAddon(): PrefetchAddon {
+  const addon = loadNative<PrefetchAddon>({ from: import.meta.url, name: 'prefetch' })
+  addon.attach(attach())
+  return addon
+}

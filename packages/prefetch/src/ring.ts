@@ -1,0 +1,119 @@
+import type { BackendContext, DeviceBuffer, HostBuffer, Stream } from '@spillway/core'
+import { handleOf } from '@spillway/device'
+import type { NativeRing, PrefetchAddon, RingCounters } from './native-ring.js'
+import { explainOutOfMemory } from './out-of-memory.js'
+
+/** The slots that offloaded layers pass through, the stream they come on, and the native ring that keeps order. */
+export class Ring {
+  readonly #addon: PrefetchAddon
+  readonly #native: NativeRing
+  readonly #copyStream: Stream
+  readonly #slots: readonly DeviceBuffer[]
+
+  /**
+   * Takes the slots from the memory `weights` and starts the first onloads, which wait for what is enqueued on
+   * `context.compute`. `slabs` are the layers' host bytes in the order of the forward, at least one; they stay the
+   * caller's and outlive the ring. On failure nothing is left behind.
+   */
+  static async open(
+    addon: PrefetchAddon,
+    context: BackendContext,
+    slabs: readonly HostBuffer[],
+    prefetchStep: number,
+  ): Promise<Ring> {
+    const slots: DeviceBuffer[] = []
+    // Not of high priority: a layer's onload would then go before the small uploads that the compute stream waits for.
+    const copyStream = context.device.createStream({ priority: 'normal' })
+    let native: NativeRing | undefined
+    try {
+      const sizes = slotSizes(slabs, prefetchStep)
+      for (const [slot, bytes] of sizes.entries()) {
+        const rebuild = (stream: Stream): void => {
+          if (native !== undefined) addon.rebuild(native, slot, handleOf(stream))
+        }
+        slots.push(allocateSlot(context, bytes, `slot ${slot + 1} of ${sizes.length}`, rebuild))
+      }
+      native = addon.createRing(
+        handleOf(copyStream),
+        slabs.map(handleOf),
+        slabs.map((slab) => slab.bytes),
+        slots.map(handleOf),
+      )
+      addon.start(native, handleOf(context.compute))
+      return new Ring(addon, native, copyStream, slots)
+    } catch (error) {
+      if (native !== undefined) addon.close(native)
+      await Promise.all([copyStream.dispose(), ...slots.map((slot) => slot.dispose())])
+      throw error
+    }
+  }
+
+  private constructor(addon: PrefetchAddon, native: NativeRing, copyStream: Stream, slots: readonly DeviceBuffer[]) {
+    this.#addon = addon
+    this.#native = native
+    this.#copyStream = copyStream
+    this.#slots = slots
+  }
+
+  /** The slot that element `index` is read from, always the same one. */
+  slotOf(index: number): DeviceBuffer {
+    return this.#slots[index % this.#slots.length]!
+  }
+
+  get slotBytes(): number {
+    return this.#slots.reduce((sum, slot) => sum + slot.bytes, 0)
+  }
+
+  get counters(): RingCounters {
+    return this.#addon.counters(this.#native)
+  }
+
+  begin(stream: Stream): void {
+    this.#addon.begin(this.#native, handleOf(stream))
+  }
+
+  before(index: number): void {
+    this.#addon.before(this.#native, index)
+  }
+
+  after(index: number): void {
+    this.#addon.after(this.#native, index)
+  }
+
+  end(ok: boolean): void {
+    this.#addon.end(this.#native, ok)
+  }
+
+  /** Work that is enqueued keeps the buffers it uses until it is done. */
+  async dispose(): Promise<void> {
+    this.#addon.close(this.#native)
+    await Promise.all([this.#copyStream.dispose(), ...this.#slots.map((slot) => slot.dispose())])
+  }
+}
+
+/** One slot per step, at most one per element; each as large as the largest element that passes through it. */
+function slotSizes(slabs: readonly HostBuffer[], prefetchStep: number): number[] {
+  const sizes = new Array<number>(Math.min(prefetchStep, slabs.length)).fill(0)
+  for (const [i, slab] of slabs.entries()) {
+    const slot = i % sizes.length
+    sizes[slot] = Math.max(sizes[slot]!, slab.bytes)
+  }
+  return sizes
+}
+
+function allocateSlot(
+  { memory, compute }: BackendContext,
+  bytes: number,
+  name: string,
+  rebuild: (stream: Stream) => void,
+): DeviceBuffer {
+  try {
+    return memory('weights').allocate(bytes, { stream: compute, recovery: { kind: 'rebuild', rebuild } })
+  } catch (error) {
+    throw explainOutOfMemory(
+      error,
+      `${name} for offloaded layers (${bytes} bytes)`,
+      'A smaller prefetchStep (--offload-prefetch-step) takes fewer slots',
+    )
+  }
+}
