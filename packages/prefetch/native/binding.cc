@@ -1,8 +1,7 @@
 // The entry point of prefetch.node. All functions: the JavaScript thread of one environment.
 #include <algorithm>
-#include <vector>
-
 #include <spillway/napi.hpp>
+#include <vector>
 
 #include "ring.hpp"
 
@@ -50,23 +49,25 @@ uint64_t buffer_bytes(const spillway_api* api, spillway_buffer* buffer, bool dev
   return description.bytes;
 }
 
-// createRing(device, copyStream, slabs[], slots[], step)
+// createRing(copyStream, slabs[], bytes[], slots[])
 Napi::Value create_ring(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const spillway_api* api = attached(env);
-  auto* device = unbox<spillway_device>(info[0], SPILLWAY_KIND_DEVICE);
-  auto* stream = unbox<spillway_stream>(info[1], SPILLWAY_KIND_STREAM);
-  if (!info[2].IsArray() || !info[3].IsArray()) throw_invalid(env, "slabs and slots are arrays");
-  uint32_t step = to_uint32(info[4], "step");
-  auto slab_values = info[2].As<Napi::Array>();
+  auto* stream = unbox<spillway_stream>(info[0], SPILLWAY_KIND_STREAM);
+  if (!info[1].IsArray() || !info[2].IsArray() || !info[3].IsArray()) {
+    throw_invalid(env, "slabs, bytes and slots are arrays");
+  }
+  auto slab_values = info[1].As<Napi::Array>();
+  auto byte_values = info[2].As<Napi::Array>();
   auto slot_values = info[3].As<Napi::Array>();
   uint32_t count = slab_values.Length();
-  if (count == 0 || step == 0 || slot_values.Length() != std::min(step, count)) {
-    throw_invalid(env, "a ring has at least one slab, and min(step, slabs) slots");
+  uint32_t step = slot_values.Length();
+  if (count == 0 || step == 0 || step > count || byte_values.Length() != count) {
+    throw_invalid(env, "a ring has at least one slab, a size for each, and from one to as many slots");
   }
   std::vector<Reference<spillway_buffer>> slots;
   std::vector<uint64_t> slot_bytes;
-  for (uint32_t k = 0; k < slot_values.Length(); ++k) {
+  for (uint32_t k = 0; k < step; ++k) {
     spillway_buffer* buffer = unbox_buffer(slot_values.Get(k));
     slot_bytes.push_back(buffer_bytes(api, buffer, true));
     slots.push_back(Reference<spillway_buffer>::retain(api, buffer));
@@ -74,8 +75,10 @@ Napi::Value create_ring(const Napi::CallbackInfo& info) {
   std::vector<Ring::Element> elements;
   for (uint32_t i = 0; i < count; ++i) {
     spillway_buffer* buffer = unbox_buffer(slab_values.Get(i));
-    uint64_t bytes = buffer_bytes(api, buffer, false);
-    if (bytes > slot_bytes[i % step]) throw_invalid(env, "a slab is larger than its slot");
+    uint64_t bytes = to_size(byte_values.Get(i), "bytes");
+    if (bytes == 0 || bytes > buffer_bytes(api, buffer, false) || bytes > slot_bytes[i % step]) {
+      throw_invalid(env, "the bytes of a layer are more than its slab or its slot has, or none");
+    }
     elements.push_back({Reference<spillway_buffer>::retain(api, buffer), bytes});
   }
   auto** cell = new Ring*(nullptr);
@@ -84,11 +87,15 @@ Napi::Value create_ring(const Napi::CallbackInfo& info) {
     delete dead;
   });
   external.TypeTag(&kRingTag);
-  *cell = new Ring(api, device, Reference<spillway_stream>::retain(api, stream), std::move(elements), std::move(slots),
-                   step);
+  *cell = new Ring(api, Reference<spillway_stream>::retain(api, stream), std::move(elements), std::move(slots));
   return external;
 }
 
+// start(ring, stream): the first onloads, after what is enqueued on the stream
+Napi::Value start(const Napi::CallbackInfo& info) {
+  ring_of(info[0]).start(unbox<spillway_stream>(info[1], SPILLWAY_KIND_STREAM));
+  return info.Env().Undefined();
+}
 Napi::Value begin(const Napi::CallbackInfo& info) {
   ring_of(info[0]).begin(unbox<spillway_stream>(info[1], SPILLWAY_KIND_STREAM));
   return info.Env().Undefined();
@@ -103,6 +110,7 @@ Napi::Value after(const Napi::CallbackInfo& info) {
   ring.after(element_of(info[1], ring));
   return info.Env().Undefined();
 }
+// end(ring, ok): what was left out or broken off shows in the slots, so ok is not asked
 Napi::Value end(const Napi::CallbackInfo& info) {
   ring_of(info[0]).end();
   return info.Env().Undefined();
@@ -121,12 +129,13 @@ Napi::Value counters(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(env);
   result.Set("onloadedBytes", Napi::Number::New(env, static_cast<double>(counters.onloaded_bytes)));
   result.Set("onloads", Napi::Number::New(env, static_cast<double>(counters.onloads)));
+  result.Set("capturedOnloads", Napi::Number::New(env, static_cast<double>(counters.captured_onloads)));
   result.Set("demandOnloads", Napi::Number::New(env, static_cast<double>(counters.demand_onloads)));
   result.Set("resets", Napi::Number::New(env, static_cast<double>(counters.resets)));
   return result;
 }
-// dispose(ring): gives its references back now; enqueued copies keep their own
-Napi::Value dispose(const Napi::CallbackInfo& info) {
+// close(ring): gives its references back now; enqueued copies keep their own
+Napi::Value close(const Napi::CallbackInfo& info) {
   if (!info[0].IsExternal() || !info[0].As<Napi::External<Ring*>>().CheckTypeTag(&kRingTag)) {
     throw_invalid(info.Env(), "expected a ring");
   }
@@ -142,13 +151,14 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Instance);
   export_function<attach>(env, exports, "attach");
   export_function<create_ring>(env, exports, "createRing");
+  export_function<start>(env, exports, "start");
   export_function<begin>(env, exports, "begin");
   export_function<before>(env, exports, "before");
   export_function<after>(env, exports, "after");
   export_function<end>(env, exports, "end");
   export_function<rebuild>(env, exports, "rebuild");
   export_function<counters>(env, exports, "counters");
-  export_function<dispose>(env, exports, "dispose");
+  export_function<close>(env, exports, "close");
   return exports;
 }
 

@@ -8,15 +8,13 @@ static Reference<spillway_event> create_event(const spillway_api* api, spillway_
   return Reference<spillway_event>::adopt(api, event);
 }
 
-Ring::Ring(const spillway_api* api, spillway_device* device, Reference<spillway_stream> copy_stream,
-           std::vector<Element> elements, std::vector<Reference<spillway_buffer>> slots, uint32_t step)
-    : api_(api),
-      copy_stream_(std::move(copy_stream)),
-      elements_(std::move(elements)),
-      step_(step),
-      fork_(create_event(api, device)),
-      join_(create_event(api, device)),
-      handover_(create_event(api, device)) {
+Ring::Ring(const spillway_api* api, Reference<spillway_stream> copy_stream, std::vector<Element> elements,
+           std::vector<Reference<spillway_buffer>> slots)
+    : api_(api), copy_stream_(std::move(copy_stream)), elements_(std::move(elements)) {
+  spillway_device* device = api->device_of(reinterpret_cast<spillway_object*>(copy_stream_.get()));
+  fork_ = create_event(api, device);
+  join_ = create_event(api, device);
+  handover_ = create_event(api, device);
   for (Reference<spillway_buffer>& buffer : slots) {
     Slot slot;
     slot.buffer = std::move(buffer);
@@ -31,6 +29,11 @@ bool Ring::canonical() const {
     if (slots_[k].occupant != static_cast<int64_t>(k)) return false;
   }
   return true;
+}
+
+void Ring::start(spillway_stream* compute) {
+  compute_ = Reference<spillway_stream>::retain(api_, compute);
+  fill_slots();
 }
 
 void Ring::begin(spillway_stream* compute) {
@@ -80,6 +83,7 @@ void Ring::onload(uint32_t index) {
   slot.loaded_in_capture = in_capture_;
   if (in_capture_) {
     copied_in_capture_ = true;
+    ++counters_.captured_onloads;
   } else {
     counters_.onloaded_bytes += element.bytes;
     ++counters_.onloads;
@@ -90,7 +94,7 @@ void Ring::before(uint32_t index) {
   Slot& slot = slots_[slot_of(index)];
   if (slot.occupant != static_cast<int64_t>(index)) {
     onload(index);
-    if (!in_capture_) ++counters_.demand_onloads;
+    ++counters_.demand_onloads;
   }
   if (!in_capture_) {
     // Only this one's copy: those of other slots keep flowing.
@@ -104,17 +108,20 @@ void Ring::before(uint32_t index) {
 }
 
 void Ring::after(uint32_t index) {
-  if (step_ >= size()) return;  // every element has a slot of its own
-  uint32_t next = index + step_ < size() ? index + step_ : index % step_;
+  // The same slot's next element, or its first: an element that has the slot for itself is never copied again.
+  uint32_t next = index + slots() < size() ? index + slots() : index % slots();
   if (slots_[slot_of(next)].occupant != static_cast<int64_t>(next)) onload(next);
 }
 
-void Ring::end() {
-  if (started_ && !canonical()) ++counters_.resets;
-  started_ = true;
-  for (uint32_t k = 0; k < slots_.size(); ++k) {
+void Ring::fill_slots() {
+  for (uint32_t k = 0; k < slots(); ++k) {
     if (slots_[k].occupant != static_cast<int64_t>(k)) onload(k);
   }
+}
+
+void Ring::end() {
+  if (!canonical()) ++counters_.resets;
+  fill_slots();
   if (in_capture_ && copied_in_capture_) {
     check(api_->event_record, join_.get(), copy_stream_.get());
     check(api_->event_wait, join_.get(), compute_.get(), 0u);

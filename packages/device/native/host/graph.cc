@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "../failure.hpp"
 #include "host_device.hpp"
 
 namespace spillway::device::host {
@@ -52,7 +53,13 @@ HostGraph::~HostGraph() {
 std::vector<std::shared_ptr<Signal>> HostGraph::external_signals() const {
   std::vector<std::shared_ptr<Signal>> signals(nodes_.size());
   for (size_t i = 0; i < nodes_.size(); ++i) {
-    if (nodes_[i].external_event) signals[i] = nodes_[i].external_event->last().signal;
+    if (!nodes_[i].external_event) continue;
+    HostEvent::Record record = nodes_[i].external_event->last();
+    if (record.captured) {
+      fail(SPILLWAY_STATUS_CAPTURE, "graph_launch",
+           "the graph waits for an event that was recorded in a capture since; record it outside of captures");
+    }
+    signals[i] = record.signal;
   }
   return signals;
 }

@@ -70,14 +70,13 @@ void HostStream::wait(Event& event, bool external) {
   auto& source = static_cast<HostEvent&>(event);
   HostEvent::Record record = source.last();
   Joined in = joined();
-  if (external) {
-    if (in.capture) {
-      in.capture->add_external_wait(in.lane, source);
-      return;
-    }
-  } else if (record.captured) {
+  if (external && in.capture) {
+    in.capture->add_external_wait(in.lane, source);
+    return;
+  }
+  if (record.captured) {
     std::shared_ptr<Capture> capture = record.captured->capture.lock();
-    if (!capture || (in.capture && in.capture != capture)) {
+    if (!capture || external || (in.capture && in.capture != capture)) {
       fail(SPILLWAY_STATUS_CAPTURE, "event_wait",
            "the event was recorded in a capture that has ended, or in another one; record it again");
     }
