@@ -49,7 +49,9 @@ function(spillway_addon name)
   target_link_libraries(${name} PRIVATE ${CMAKE_JS_LIB} Threads::Threads ${CMAKE_DL_LIBS})
   # Node-API 9 is in every Node from 18.17, 20.3 and 21 on: one binary serves all of them.
   target_compile_definitions(${name} PRIVATE NAPI_VERSION=9 NODE_ADDON_API_CPP_EXCEPTIONS
-    NODE_ADDON_API_REQUIRE_BASIC_FINALIZERS NODE_ADDON_API_DISABLE_DEPRECATED)
+    NODE_ADDON_API_REQUIRE_BASIC_FINALIZERS NODE_ADDON_API_DISABLE_DEPRECATED
+    # In a worker being terminated no error can be thrown into JavaScript; without this, that ends the process.
+    NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS)
   target_compile_options(${name} PRIVATE -Wall -Wextra -Wno-cast-function-type -g1 ${SPILLWAY_USER_CXXFLAGS})
   if(CMAKE_SYSTEM_NAME STREQUAL Linux)
     # Node unmaps an addon when its last environment ends, while our threads may still be inside it.

@@ -1,11 +1,13 @@
 // What the tests of this package share: a device that proves at the end that nothing was left open.
 import { fstatSync, readdirSync, readlinkSync } from 'node:fs'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import type { SpillwayError } from '@spillway/core'
-import { type NativeDevice, type NativeStream, type OpenDeviceOptions, openDevice } from '@spillway/device'
+import { type NativeDevice, type NativeHostBuffer, type NativeStream, type OpenDeviceOptions, openDevice } from '@spillway/device'
 import { expect } from 'vitest'
 
 export const KiB = 1024
-export const MiB = 1024 * KiB
+export const MiB: number = 1024 * KiB
 export const PAGE = 4096
 
 /** Runs `body` on a host device, then checks that every handle and every byte came back, and closes it. */
@@ -47,7 +49,7 @@ export async function expectCode(code: string, action: () => unknown): Promise<S
 }
 
 /** Host memory that holds `bytes` of `value`. */
-export async function pinned(device: NativeDevice, bytes: number, value = 0) {
+export async function pinned(device: NativeDevice, bytes: number, value = 0): Promise<NativeHostBuffer> {
   const buffer = await device.allocateHost(bytes, { storage: 'pinned' })
   buffer.write(new Uint8Array(bytes).fill(value))
   return buffer
@@ -92,4 +94,18 @@ export function memoryFileBytes(): number {
     }
   }
   return sum
+}
+
+/** Collects garbage until `done()`, at most some rounds. */
+export async function collectGarbage(done: () => boolean): Promise<void> {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  for (let round = 0; round < 50 && !done(); round++) {
+    collect()
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+}
+
+export function disposeAll(...handles: readonly { dispose(): Promise<void> }[]): Promise<unknown> {
+  return Promise.all(handles.map((handle) => handle.dispose()))
 }

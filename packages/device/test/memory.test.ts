@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { openDevice, systemMemory } from '@spillway/device'
 import { expect, test } from 'vitest'
-import { expectCode, KiB, MiB, memoryFileBytes, onDevice, PAGE, readBack, uniform } from './device-rig.js'
+import { collectGarbage, expectCode, KiB, MiB, memoryFileBytes, onDevice, PAGE, readBack, uniform } from './device-rig.js'
 
 test('fresh device memory is poison in every byte, the second time too', () =>
   onDevice({}, async (device) => {
@@ -210,17 +210,9 @@ test('freed extents are used again, whatever the order', () =>
 
 test('a forgotten buffer is given back by the garbage collector', () =>
   onDevice({}, async (device) => {
-    const { setFlagsFromString } = await import('node:v8')
-    const { runInNewContext } = await import('node:vm')
-    setFlagsFromString('--expose-gc')
-    const collect = runInNewContext('gc') as () => void
     ;(() => {
       for (let i = 0; i < 10; i++) device.allocate(PAGE, { tag: 'forgotten' })
     })()
     expect(device.budget.usedBytesByTag).toEqual({ forgotten: 10 * PAGE })
-    for (let round = 0; round < 50 && device.budget.usedBytes > 0; round++) {
-      collect()
-      await new Promise((resolve) => setImmediate(resolve))
-    }
+    await collectGarbage(() => device.budget.usedBytes === 0)
   }))
-

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { expectCode, MiB, memoryFileBytes, onDevice, pinned, readBack, uniform } from './device-rig.js'
+import { collectGarbage, disposeAll, expectCode, MiB, memoryFileBytes, onDevice, pinned, readBack, uniform } from './device-rig.js'
 
 const G = 64 * 1024
 
@@ -46,7 +46,7 @@ test('contents stay with the physical memory over unmap and map, at a fixed addr
     expect(uniform(await readBack(device, low))).toBe(2)
     expect(uniform(await readBack(device, high))).toBe(1)
     expect(low.pointer).toBe(address)
-    await Promise.all([range, one, two, low, high, stream].map((handle) => handle.dispose()))
+    await disposeAll(range, one, two, low, high, stream)
   }))
 
 test('two ranges, and two places of one range, see the same physical memory', () =>
@@ -63,7 +63,7 @@ test('two ranges, and two places of one range, see the same physical memory', ()
     stream.fill(buffers[0]!, 9)
     expect(uniform(await readBack(device, buffers[1]!, stream))).toBe(9)
     expect(uniform(await readBack(device, buffers[2]!, stream))).toBe(9)
-    await Promise.all([first, second, memory, stream, ...buffers].map((handle) => handle.dispose()))
+    await disposeAll(first, second, memory, stream, ...buffers)
   }))
 
 test('a buffer across two mappings works; with a hole in it, it is refused', () =>
@@ -85,7 +85,7 @@ test('a buffer across two mappings works; with a hole in it, it is refused', () 
     expect(uniform(await readBack(device, buffer, stream))).toBe(5)
     range.unmap(G, G)
     await expectCode('SPILLWAY_INVALID_ARGUMENT', () => stream.fill(buffer, 1))
-    await Promise.all([range, buffer, stream, host, ...pieces].map((handle) => handle.dispose()))
+    await disposeAll(range, buffer, stream, host, ...pieces)
   }))
 
 test('unmapping what a copy in flight uses is refused; afterwards it is not', () =>
@@ -102,7 +102,7 @@ test('unmapping what a copy in flight uses is refused; afterwards it is not', ()
     await stream.synchronize()
     expect(uniform(await readBack(device, buffer, stream))).toBe(6)
     range.unmap(0, 32 * G)
-    await Promise.all([range, memory, buffer, host, stream].map((handle) => handle.dispose()))
+    await disposeAll(range, memory, buffer, host, stream)
   }))
 
 test('memory is charged until its last mapping and its handle are gone; then its blocks go back', () =>
@@ -124,20 +124,9 @@ test('memory is charged until its last mapping and its handle are gone; then its
     await range.dispose()
     expect(uniform(await readBack(device, buffer))).toBe(0xff)
     await buffer.dispose()
-    await collected(() => device.budget.usedBytes === 0)
+    await collectGarbage(() => device.budget.usedBytes === 0)
     expect(memoryFileBytes() - blocks).toBe(0)
   }))
-
-async function collected(done: () => boolean): Promise<void> {
-  const { setFlagsFromString } = await import('node:v8')
-  const { runInNewContext } = await import('node:vm')
-  setFlagsFromString('--expose-gc')
-  const collect = runInNewContext('gc') as () => void
-  for (let round = 0; round < 50 && !done(); round++) {
-    collect()
-    await new Promise((resolve) => setImmediate(resolve))
-  }
-}
 
 test('sizes and offsets off the granularity, beyond the range or mapped already are refused', () =>
   onDevice({}, async (device) => {

@@ -15,6 +15,9 @@ Ring::Ring(const spillway_api* api, Reference<spillway_stream> copy_stream, std:
   fork_ = create_event(api, device);
   join_ = create_event(api, device);
   handover_ = create_event(api, device);
+  for (const Element& element : elements_) {
+    if (describe(api, element.slab.get()).storage == SPILLWAY_STORAGE_PAGEABLE) pinned_ = false;
+  }
   for (Reference<spillway_buffer>& buffer : slots) {
     Slot slot;
     slot.buffer = std::move(buffer);
@@ -38,6 +41,11 @@ void Ring::start(spillway_stream* compute) {
 
 void Ring::begin(spillway_stream* compute) {
   bool capturing = api_->stream_capturing(compute) != 0;
+  if (capturing && !pinned_ && size() > slots()) {
+    throw StatusError(SPILLWAY_STATUS_CAPTURE, "begin",
+                      "the offloaded layers lie in unpinned host memory, and a copy from there cannot be recorded: pin "
+                      "it (--pin-memory on), give every layer a slot of its own, or run without capturing");
+  }
   if (capturing && !canonical()) {
     throw StatusError(SPILLWAY_STATUS_CAPTURE, "begin",
                       "the slots do not hold the first layers, so this capture could not be replayed; run one forward "

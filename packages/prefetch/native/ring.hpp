@@ -78,6 +78,7 @@ class Ring {
   Reference<spillway_event> join_;
   Reference<spillway_event> handover_;
   Reference<spillway_stream> compute_;  // of the forward that is open, or of the last one
+  bool pinned_ = true;                  // every slab: a copy from any other memory cannot be recorded
   bool in_capture_ = false;
   bool copied_in_capture_ = false;
   RingCounters counters_;

@@ -1,4 +1,5 @@
 import {
+  applyReplacements,
   type BackendContext,
   type DeviceBuffer,
   extentBytes,
@@ -80,7 +81,7 @@ export class PrefetchSteps implements OffloaderSteps {
       if (replacement !== null && 'tiedTo' in replacement) this.#checkTie(name, parameter, replacement.tiedTo)
     }
     const old = module.placement
-    const { parameters, sources } = replace(old.placed(), next)
+    const { parameters, sources } = applyReplacements(old.placed(), next)
     const { offloaded, resident } = split(name, parameters, module.selected, this.#tieTargets)
     // New slabs first: a failure leaves the old parameters as they are.
     const made = await this.#allocate(old.spec, offloaded, resident)
@@ -248,27 +249,4 @@ function split(
   if (!selected) return { offloaded: [], resident: parameters }
   const stays = (parameter: ParameterSpec): boolean => tieTargets.has(`${module}.${parameter.name}`)
   return { offloaded: parameters.filter((parameter) => !stays(parameter)), resident: parameters.filter(stays) }
-}
-
-/** The parameters a module owns after a replacement, in their old order with the new names last, and their bytes. */
-function replace(
-  old: PlacedModule,
-  next: ReadonlyMap<string, Replacement | null>,
-): { parameters: readonly ParameterSpec[]; sources: ReadonlyMap<string, TensorView> } {
-  const parameters: ParameterSpec[] = []
-  const sources = new Map<string, TensorView>()
-  for (const name of new Set([...old.parameters.keys(), ...next.keys()])) {
-    const replacement = next.get(name)
-    const kept = replacement === undefined ? old.parameters.get(name) : undefined
-    if (kept !== undefined) {
-      const { dtype, shape, stride, use } = kept
-      parameters.push({ name, dtype, shape, stride, use })
-      sources.set(name, kept.tensor)
-    } else if (replacement && 'tensor' in replacement) {
-      const { dtype, shape, stride } = replacement.tensor
-      parameters.push({ name, dtype, shape, stride, use: replacement.use })
-      sources.set(name, replacement.tensor)
-    }
-  }
-  return { parameters, sources }
 }

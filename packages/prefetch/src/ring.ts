@@ -43,6 +43,7 @@ export class Ring {
       return new Ring(addon, native, copyStream, slots)
     } catch (error) {
       if (native !== undefined) addon.close(native)
+      await copyStream.synchronize().catch(() => undefined)
       await Promise.all([copyStream.dispose(), ...slots.map((slot) => slot.dispose())])
       throw error
     }
@@ -84,9 +85,11 @@ export class Ring {
     this.#addon.end(this.#native, ok)
   }
 
-  /** Work that is enqueued keeps the buffers it uses until it is done. */
+  /** Settles when the copies that were enqueued are done too: only then their memory is free. */
   async dispose(): Promise<void> {
     this.#addon.close(this.#native)
+    // A device that is lost or closed has nothing left to wait for.
+    await this.#copyStream.synchronize().catch(() => undefined)
     await Promise.all([this.#copyStream.dispose(), ...this.#slots.map((slot) => slot.dispose())])
   }
 }

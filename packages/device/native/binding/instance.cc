@@ -44,11 +44,15 @@ void Settler::on_javascript_thread(napi_env raw, napi_value, void*, void* data) 
   Settler* settler = ticket->settler_;
   if (--settler->pending_ == 0) napi_unref_threadsafe_function(raw, ticket->channel_->function);
   try {
-    ticket->finish_(env, ticket->deferred_);
-  } catch (const StatusError& failure) {
-    ticket->deferred_.Reject(to_javascript(env, failure.error()).Value());
-  } catch (const Napi::Error& failure) {
-    ticket->deferred_.Reject(failure.Value());
+    try {
+      ticket->finish_(env, ticket->deferred_);
+    } catch (const StatusError& failure) {
+      ticket->deferred_.Reject(to_javascript(env, failure.error()).Value());
+    } catch (const Napi::Error& failure) {
+      ticket->deferred_.Reject(failure.Value());
+    }
+  } catch (const Napi::Error&) {
+    // A worker being terminated still gets here, but JavaScript runs there no more: nobody is left to tell.
   }
 }
 
