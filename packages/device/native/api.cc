@@ -34,6 +34,12 @@ void check_struct(const Struct* value, const char* call) {
   }
 }
 
+// Before anything is created: it could not be handed over.
+template <typename Handle>
+void check_out(Handle** out, const char* call) {
+  if (out == nullptr) fail(SPILLWAY_STATUS_INVALID_ARGUMENT, call, "there is nowhere to put the handle: out is NULL");
+}
+
 void retain(spillway_object* object) { reinterpret_cast<Object*>(object)->retain(); }
 void release(spillway_object* object) {
   if (object) reinterpret_cast<Object*>(object)->release();
@@ -56,6 +62,7 @@ spillway_status budget(spillway_device* device, spillway_budget* out, spillway_e
 spillway_status stream_create(spillway_device* device, uint32_t priority, spillway_stream** out,
                               spillway_error* error) {
   return guard(error, [&] {
+    check_out(out, "stream_create");
     *out = opaque<spillway_stream>(as<Device>(device, "stream_create").create_stream(priority));
   });
 }
@@ -71,7 +78,10 @@ uint32_t stream_capturing(spillway_stream* stream) {
 }
 
 spillway_status event_create(spillway_device* device, spillway_event** out, spillway_error* error) {
-  return guard(error, [&] { *out = opaque<spillway_event>(as<Device>(device, "event_create").create_event()); });
+  return guard(error, [&] {
+    check_out(out, "event_create");
+    *out = opaque<spillway_event>(as<Device>(device, "event_create").create_event());
+  });
 }
 spillway_status event_record(spillway_event* event, spillway_stream* stream, spillway_error* error) {
   return guard(error, [&] {
@@ -93,6 +103,7 @@ spillway_status event_wait(spillway_event* event, spillway_stream* stream, uint3
 spillway_status buffer_create(spillway_device* device, const spillway_allocation* allocation, spillway_buffer** out,
                               spillway_error* error) {
   return guard(error, [&] {
+    check_out(out, "buffer_create");
     check_struct(allocation, "buffer_create");
     auto& target = as<Device>(device, "buffer_create");
     std::string tag = allocation->tag ? allocation->tag : "";
@@ -157,7 +168,10 @@ spillway_status begin_capture(spillway_stream* stream, spillway_error* error) {
   return guard(error, [&] { as<Stream>(stream, "begin_capture").begin_capture(); });
 }
 spillway_status end_capture(spillway_stream* stream, spillway_graph** out, spillway_error* error) {
-  return guard(error, [&] { *out = opaque<spillway_graph>(as<Stream>(stream, "end_capture").end_capture()); });
+  return guard(error, [&] {
+    check_out(out, "end_capture");
+    *out = opaque<spillway_graph>(as<Stream>(stream, "end_capture").end_capture());
+  });
 }
 spillway_status graph_launch(spillway_graph* graph, spillway_stream* stream, spillway_error* error) {
   return guard(error, [&] {
@@ -180,12 +194,15 @@ uint64_t granularity(spillway_device* device) {
   return static_cast<Device*>(reinterpret_cast<Object*>(device))->virtual_memory_granularity();
 }
 spillway_status reserve(spillway_device* device, uint64_t bytes, spillway_address_range** out, spillway_error* error) {
-  return guard(error,
-               [&] { *out = opaque<spillway_address_range>(as<Device>(device, "reserve").reserve(bytes)); });
+  return guard(error, [&] {
+    check_out(out, "reserve");
+    *out = opaque<spillway_address_range>(as<Device>(device, "reserve").reserve(bytes));
+  });
 }
 spillway_status create_physical(spillway_device* device, uint64_t bytes, const char* tag,
                                 spillway_physical_memory** out, spillway_error* error) {
   return guard(error, [&] {
+    check_out(out, "create");
     if (tag == nullptr || *tag == '\0' || std::strlen(tag) > 63) {
       fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "create", "device memory needs a tag of 1 to 63 bytes");
     }
@@ -207,6 +224,7 @@ spillway_status unmap(spillway_address_range* range, uint64_t offset, uint64_t b
 spillway_status range_buffer(spillway_address_range* range, uint64_t offset, uint64_t bytes, spillway_buffer** out,
                              spillway_error* error) {
   return guard(error, [&] {
+    check_out(out, "buffer");
     *out = opaque<spillway_buffer>(as<AddressRange>(range, "buffer").create_buffer(offset, bytes));
   });
 }
