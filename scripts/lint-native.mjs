@@ -3,7 +3,11 @@ import { spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
-const folders = ['native/include', 'tests/abi/native', ...readdirSync('packages').map((name) => join('packages', name, 'native'))]
+const folders = [
+  'native/include',
+  'tests/abi/native',
+  ...readdirSync('packages').map((name) => join('packages', name, 'native')),
+]
 const files = folders.flatMap((folder) => {
   try {
     return readdirSync(folder, { recursive: true }).map((name) => join(folder, name))

@@ -9,7 +9,9 @@ const library = { address: 'libasan.so', thread: 'libtsan.so', undefined: 'libub
 const runtime = execFileSync(process.env.CXX ?? 'g++', [`-print-file-name=${library}`], { encoding: 'utf8' }).trim()
 const here = dirname(fileURLToPath(import.meta.url))
 const filters =
-  vitestArguments.length > 0 ? vitestArguments : ['packages/device', 'packages/prefetch', 'packages/decoder']
+  vitestArguments.length > 0
+    ? vitestArguments
+    : ['packages/device', 'packages/prefetch', 'packages/decoder', 'tests/abi']
 const go = (args, env) => {
   const result = spawnSync(process.execPath, [join(here, 'run.mjs'), ...args], {
     stdio: 'inherit',
@@ -28,6 +30,8 @@ go(
     'node_modules/vitest/vitest.mjs',
     'run',
     ...filters,
+    // Tests of what happens without order: data races on purpose.
+    ...(kind === 'thread' ? ['--exclude', '**/*.race.test.ts'] : []),
   ],
   {
     SPILLWAY_NATIVE_VARIANT: kind,

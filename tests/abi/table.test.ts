@@ -18,8 +18,14 @@ test.each([1, 2, 5])('a launch runs its host twin over the declared buffers, on 
   onDevice({ threads }, async (device) => {
     const count = 100_003
     const stream = device.createStream()
-    const x = await floats(device, Float32Array.from({ length: count }, (_, i) => i))
-    const yHost = await floats(device, Float32Array.from({ length: count }, () => 1))
+    const x = await floats(
+      device,
+      Float32Array.from({ length: count }, (_, i) => i),
+    )
+    const yHost = await floats(
+      device,
+      Float32Array.from({ length: count }, () => 1),
+    )
     const y = device.allocate(count * 4, { tag: 'y' })
     stream.copy(y, yHost)
     probe.saxpy(handleOf(stream), handleOf(x), handleOf(y), count, 2)

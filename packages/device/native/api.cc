@@ -185,8 +185,8 @@ uint32_t node_count(spillway_graph* graph) {
   return graph ? static_cast<Graph*>(reinterpret_cast<Object*>(graph))->node_count() : 0;
 }
 
-constexpr spillway_graph_api kGraphApi = {sizeof(spillway_graph_api), 0, begin_capture, end_capture, graph_launch,
-                                          node_count};
+constexpr spillway_graph_api kGraphApi = {
+    sizeof(spillway_graph_api), 0, begin_capture, end_capture, graph_launch, node_count};
 
 // ---- extension "virtual_memory" ----
 
@@ -241,14 +241,27 @@ const void* extension(spillway_device*, const char* name, uint32_t min_struct_si
   return nullptr;
 }
 
-constexpr spillway_api kApi = {
-    sizeof(spillway_api), SPILLWAY_ABI_MAJOR, SPILLWAY_ABI_MINOR,
-    retain,               release,            kind,
-    device_of,            budget,             stream_create,
-    stream_synchronize,   stream_notify,      stream_capturing,
-    event_create,         event_record,       event_wait,
-    buffer_create,        buffer_info,        copy,
-    fill,                 launch,             extension};
+constexpr spillway_api kApi = {sizeof(spillway_api),
+                               SPILLWAY_ABI_MAJOR,
+                               SPILLWAY_ABI_MINOR,
+                               retain,
+                               release,
+                               kind,
+                               device_of,
+                               budget,
+                               stream_create,
+                               stream_synchronize,
+                               stream_notify,
+                               stream_capturing,
+                               event_create,
+                               event_record,
+                               event_wait,
+                               buffer_create,
+                               buffer_info,
+                               copy,
+                               fill,
+                               launch,
+                               extension};
 
 }  // namespace
 

@@ -69,8 +69,8 @@ void Budget::fail_locked(uint64_t bytes, uint64_t free, const char* why) const {
   std::snprintf(error.message, sizeof error.message,
                 "out of device memory%s: %s requested, %s free of %s%s. Offload more weights, shorten the context, or "
                 "raise the device memory limit",
-                why, format_bytes(bytes).c_str(), format_bytes(free).c_str(),
-                format_bytes(limit_).c_str(), held.c_str());
+                why, format_bytes(bytes).c_str(), format_bytes(free).c_str(), format_bytes(limit_).c_str(),
+                held.c_str());
   throw StatusError(error);
 }
 

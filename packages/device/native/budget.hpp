@@ -42,8 +42,7 @@ class Charge {
   Charge(Budget& budget, uint64_t bytes, std::string tag) : budget_(&budget), bytes_(bytes), tag_(std::move(tag)) {
     budget.charge(bytes_, tag_);
   }
-  Charge(Charge&& other) noexcept
-      : budget_(other.budget_), bytes_(other.bytes_), tag_(std::move(other.tag_)) {
+  Charge(Charge&& other) noexcept : budget_(other.budget_), bytes_(other.bytes_), tag_(std::move(other.tag_)) {
     other.budget_ = nullptr;
   }
   Charge& operator=(Charge&&) = delete;

@@ -1,13 +1,13 @@
 // Counted where copies and allocations are done: what a backend says of itself is checked against these.
 #pragma once
 
+#include <spillway/abi.h>
+
 #include <atomic>
 #include <cstdint>
 #include <map>
 #include <mutex>
 #include <string>
-
-#include <spillway/abi.h>
 
 namespace spillway::device {
 

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <exception>
 #include <new>
-
 #include <spillway/abi.hpp>
 
 namespace spillway::device {

@@ -1,11 +1,11 @@
 // Reference-counted base of every handle the ABI hands out.
 #pragma once
 
+#include <spillway/abi.h>
+
 #include <atomic>
 #include <cstdint>
 #include <utility>
-
-#include <spillway/abi.h>
 
 namespace spillway::device {
 
@@ -58,7 +58,8 @@ class Object {
   }
   uint32_t kind() const { return kind_; }
   /// The device itself for a device.
-  Device* device() const { return device_; }
+  Device* device();
+  const Device* device() const;
 
  protected:
   virtual ~Object();
@@ -66,7 +67,7 @@ class Object {
  private:
   std::atomic<uint64_t> references_{1};
   const uint32_t kind_;
-  Device* const device_;
+  Device* const device_;  // null in a device
 };
 
 }  // namespace spillway::device

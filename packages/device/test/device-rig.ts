@@ -3,7 +3,13 @@ import { fstatSync, readdirSync, readlinkSync } from 'node:fs'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { SpillwayError } from '@spillway/core'
-import { type NativeDevice, type NativeHostBuffer, type NativeStream, type OpenDeviceOptions, openDevice } from '@spillway/device'
+import {
+  type NativeDevice,
+  type NativeHostBuffer,
+  type NativeStream,
+  type OpenDeviceOptions,
+  openDevice,
+} from '@spillway/device'
 import { expect } from 'vitest'
 
 export const KiB = 1024
@@ -33,7 +39,7 @@ export function expectNothingLeft(device: NativeDevice): void {
 }
 
 /** The error `action` throws or rejects with. */
-export async function failure(action: () => unknown): Promise<SpillwayError> {
+async function failure(action: () => unknown): Promise<SpillwayError> {
   try {
     await action()
   } catch (error) {

@@ -144,9 +144,9 @@ test('streams and their device disposed in one breath, again and again', async (
   for (let round = 0; round < 200; round++) {
     const device = await openDevice('host', { threads: 1, memoryLimitBytes: MiB })
     const streams = [1, 2, 3].map(() => device.createStream())
-    const buffer = device.allocate(PAGE, { tag: 'x' })
-    for (const stream of streams) stream.fill(buffer, round & 0xff)
-    await Promise.all([disposeAll(...streams, buffer), device.dispose()])
+    const buffers = streams.map(() => device.allocate(PAGE, { tag: 'x' }))
+    for (const [i, stream] of streams.entries()) stream.fill(buffers[i]!, round & 0xff)
+    await Promise.all([disposeAll(...streams, ...buffers), device.dispose()])
   }
 })
 

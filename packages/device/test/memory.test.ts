@@ -1,7 +1,18 @@
 import { readFileSync } from 'node:fs'
 import { openDevice, systemMemory } from '@spillway/device'
 import { expect, test } from 'vitest'
-import { collectGarbage, expectCode, KiB, MiB, memoryFileBytes, onDevice, PAGE, readBack, uniform } from './device-rig.js'
+import {
+  collectGarbage,
+  disposeAll,
+  expectCode,
+  KiB,
+  MiB,
+  memoryFileBytes,
+  onDevice,
+  PAGE,
+  readBack,
+  uniform,
+} from './device-rig.js'
 
 test('fresh device memory is poison in every byte, the second time too', () =>
   onDevice({}, async (device) => {
@@ -23,23 +34,25 @@ test('fresh device memory is poison in every byte, the second time too', () =>
     }
   }))
 
-test.each(['mapped', 'pinned', 'pageable'] as const)('%s host memory: exact size in its own counter, zeroed', (storage) =>
-  onDevice({}, async (device) => {
-    const buffer = await device.allocateHost(12_345, { storage })
-    expect([buffer.kind, buffer.storage, buffer.bytes]).toEqual(['host-buffer', storage, 12_345])
-    const counters = device.counters()
-    const expected = { mappedBytes: 0, pinnedBytes: 0, pageableBytes: 0, [`${storage}Bytes`]: 12_345 }
-    expect(counters).toMatchObject(expected)
-    expect(device.budget.usedBytes).toBe(0)
-    expect(uniform(buffer.read())).toBe(0)
-    buffer.write(Uint8Array.of(1, 2, 3), 12_342)
-    expect([...buffer.read(12_341)]).toEqual([0, 1, 2, 3])
-    await expectCode('SPILLWAY_INVALID_ARGUMENT', () => buffer.write(Uint8Array.of(1, 2), 12_344))
-    await expectCode('SPILLWAY_INVALID_ARGUMENT', () => buffer.read(-1, 1))
-    await expectCode('SPILLWAY_INVALID_ARGUMENT', () => buffer.read(0, 12_346))
-    await expectCode('SPILLWAY_INVALID_ARGUMENT', () => buffer.write('text' as unknown as Uint8Array))
-    await buffer.dispose()
-  }),
+test.each(['mapped', 'pinned', 'pageable'] as const)(
+  '%s host memory: exact size in its own counter, zeroed',
+  (storage) =>
+    onDevice({}, async (device) => {
+      const buffer = await device.allocateHost(12_345, { storage })
+      expect([buffer.kind, buffer.storage, buffer.bytes]).toEqual(['host-buffer', storage, 12_345])
+      const counters = device.counters()
+      const expected = { mappedBytes: 0, pinnedBytes: 0, pageableBytes: 0, [`${storage}Bytes`]: 12_345 }
+      expect(counters).toMatchObject(expected)
+      expect(device.budget.usedBytes).toBe(0)
+      expect(uniform(buffer.read())).toBe(0)
+      buffer.write(Uint8Array.of(1, 2, 3), 12_342)
+      expect([...buffer.read(12_341)]).toEqual([0, 1, 2, 3])
+      await expectCode('SPILLWAY_INVALID_ARGUMENT', () => buffer.write(Uint8Array.of(1, 2), 12_344))
+      await expectCode('SPILLWAY_INVALID_ARGUMENT', () => buffer.read(-1, 1))
+      await expectCode('SPILLWAY_INVALID_ARGUMENT', () => buffer.read(0, 12_346))
+      await expectCode('SPILLWAY_INVALID_ARGUMENT', () => buffer.write('text' as unknown as Uint8Array))
+      await buffer.dispose()
+    }),
 )
 
 test('the budget charges whole pages, by tag, and keeps the peak', () =>
@@ -89,7 +102,9 @@ test('a limit above the machineâ€™s memory ends in an error, not in the systemâ€
     expect(error.message).toMatch(/the system has none left/)
     expect(error.details['freeBytes']).toBeLessThan(totalBytes)
     const bytes = Math.ceil(totalBytes / device.virtualMemory.granularityBytes) * device.virtualMemory.granularityBytes
-    const physical = await expectCode('SPILLWAY_OUT_OF_MEMORY', () => device.virtualMemory.createPhysical(bytes, 'pool'))
+    const physical = await expectCode('SPILLWAY_OUT_OF_MEMORY', () =>
+      device.virtualMemory.createPhysical(bytes, 'pool'),
+    )
     expect(physical.details).toMatchObject({ requestedBytes: bytes, heldBytesByTag: {} })
     expect(device.budget.usedBytes).toBe(0)
   }))
@@ -165,17 +180,23 @@ function sharedMemoryBytes(): number {
 test('disposed device memory goes back to the system: blocks of the file and shared memory fall', () =>
   onDevice({ memoryLimitBytes: 256 * MiB }, async (device) => {
     const blocks = memoryFileBytes()
-    const shared = sharedMemoryBytes()
-    const buffers = [96 * MiB, 32 * MiB, 64 * MiB].map((bytes) => device.allocate(bytes, { tag: 'weights' }))
-    expect(memoryFileBytes() - blocks).toBe(192 * MiB)
-    const sharedWhileHeld = sharedMemoryBytes()
-    // Other programs use shared memory too: half of what was taken is a wide margin.
-    expect(sharedWhileHeld - shared).toBeGreaterThan(96 * MiB)
-    await buffers[1]!.dispose()
-    expect(memoryFileBytes() - blocks).toBe(160 * MiB)
-    await Promise.all([buffers[0]!.dispose(), buffers[2]!.dispose()])
-    expect(memoryFileBytes() - blocks).toBe(0)
-    expect(sharedWhileHeld - sharedMemoryBytes()).toBeGreaterThan(96 * MiB)
+    const moved = async () => {
+      const before = sharedMemoryBytes()
+      const buffers = [96 * MiB, 32 * MiB, 64 * MiB].map((bytes) => device.allocate(bytes, { tag: 'weights' }))
+      expect(memoryFileBytes() - blocks).toBe(192 * MiB)
+      const held = sharedMemoryBytes()
+      await buffers[1]!.dispose()
+      expect(memoryFileBytes() - blocks).toBe(160 * MiB)
+      await disposeAll(buffers[0]!, buffers[2]!)
+      expect(memoryFileBytes() - blocks).toBe(0)
+      return { roseBytes: held - before, fellBytes: held - sharedMemoryBytes() }
+    }
+    // The file's blocks are this process's own and exact. Shared memory is the whole system's, and other programs take and
+    // give some meanwhile: one quiet round in twenty must show most of the rise and of the fall.
+    const rounds: { roseBytes: number; fellBytes: number }[] = []
+    const quiet = () => rounds.some(({ roseBytes, fellBytes }) => Math.min(roseBytes, fellBytes) > 150 * MiB)
+    while (!quiet() && rounds.length < 20) rounds.push(await moved())
+    expect(quiet(), JSON.stringify(rounds)).toBe(true)
   }))
 
 test('freed extents are used again, whatever the order', () =>

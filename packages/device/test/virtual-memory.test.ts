@@ -1,5 +1,15 @@
 import { expect, test } from 'vitest'
-import { collectGarbage, disposeAll, expectCode, MiB, memoryFileBytes, onDevice, pinned, readBack, uniform } from './device-rig.js'
+import {
+  collectGarbage,
+  disposeAll,
+  expectCode,
+  MiB,
+  memoryFileBytes,
+  onDevice,
+  pinned,
+  readBack,
+  uniform,
+} from './device-rig.js'
 
 const G = 64 * 1024
 

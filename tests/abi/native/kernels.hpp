@@ -1,9 +1,9 @@
 // Kernels with host twins, as a backend would bring them.
 #pragma once
 
-#include <cstddef>
-
 #include <spillway/abi.h>
+
+#include <cstddef>
 
 namespace abi_probe {
 
@@ -28,7 +28,8 @@ struct alignas(std::max_align_t) ContextArguments {
   long double first;  // demands the largest alignment
   uint64_t* out;      // u64 [10]
 };
-/// Writes what the twin was given: threads, grid, block, struct_size, misalignment of the arguments, whether `first` is 1.5.
+/// Writes what the twin was given: threads, grid, block, struct_size, misalignment of the arguments, whether `first`
+/// is 1.5.
 extern const spillway_kernel kContext;
 
 /// For a device only: has no host twin.

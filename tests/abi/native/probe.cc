@@ -217,11 +217,12 @@ std::atomic<uint32_t> notifications{0};
 
 // notify(stream)
 Napi::Value notify(const Napi::CallbackInfo& info) {
-  check(api(info)->stream_notify, stream_of(info[0]),
-        [](void* state, spillway_status status) {
-          if (status == SPILLWAY_STATUS_OK) static_cast<std::atomic<uint32_t>*>(state)->fetch_add(1);
-        },
-        static_cast<void*>(&notifications));
+  check(
+      api(info)->stream_notify, stream_of(info[0]),
+      [](void* state, spillway_status status) {
+        if (status == SPILLWAY_STATUS_OK) static_cast<std::atomic<uint32_t>*>(state)->fetch_add(1);
+      },
+      static_cast<void*>(&notifications));
   return info.Env().Undefined();
 }
 Napi::Value notified(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), notifications.load()); }

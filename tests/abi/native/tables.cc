@@ -7,8 +7,8 @@ Napi::Value make_table(const Napi::CallbackInfo& info) {
   table->abi_major = static_cast<uint16_t>(spillway::to_uint32(info[0], "major"));
   table->abi_minor = static_cast<uint16_t>(spillway::to_uint32(info[1], "minor"));
   table->struct_size = spillway::to_uint32(info[2], "structSize");
-  auto external = Napi::External<spillway_api>::New(info.Env(), table,
-                                                    [](Napi::BasicEnv, spillway_api* dead) { delete dead; });
+  auto external =
+      Napi::External<spillway_api>::New(info.Env(), table, [](Napi::BasicEnv, spillway_api* dead) { delete dead; });
   if (info[3].ToBoolean()) external.TypeTag(&spillway::kApiTag);
   return external;
 }

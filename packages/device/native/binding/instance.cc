@@ -12,7 +12,8 @@ Settler::Settler(Napi::Env env) {
   }
   napi_unref_threadsafe_function(env, channel_->function);
   // Hooks run in reverse order: this one before the function's own.
-  napi_add_env_cleanup_hook(env, [](void* channel) { static_cast<Channel*>(channel)->close(); }, channel_.get());
+  napi_add_env_cleanup_hook(
+      env, [](void* channel) { static_cast<Channel*>(channel)->close(); }, channel_.get());
 }
 
 // The instance, and this with it, ends after the environment's hooks have run.

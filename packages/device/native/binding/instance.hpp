@@ -4,7 +4,6 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-
 #include <spillway/napi.hpp>
 
 #include "../device.hpp"

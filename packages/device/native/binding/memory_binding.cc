@@ -19,7 +19,8 @@ Napi::Value buffer_create(const Napi::CallbackInfo& info) {
   Stream* stream = nullptr;
   if (!info[3].IsUndefined()) {
     stream = &object_of<Stream>(info[3], SPILLWAY_KIND_STREAM);
-    if (stream->device() != &device) fail(SPILLWAY_STATUS_WRONG_DEVICE, "buffer_create", "the stream is another device's");
+    if (stream->device() != &device)
+      fail(SPILLWAY_STATUS_WRONG_DEVICE, "buffer_create", "the stream is another device's");
   }
   uint64_t bytes = to_size(info[1], "bytes");
   return make_handle(info.Env(), device.create_buffer(SPILLWAY_STORAGE_DEVICE, bytes, tag_of(info[2]), stream));

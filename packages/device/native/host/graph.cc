@@ -11,7 +11,7 @@ struct HostGraph::Replay {
   Replay(size_t nodes, size_t lanes, const std::vector<std::shared_ptr<Signal>>& external)
       : done(nodes), finished(lanes), external_signals(external) {}
   std::vector<Signal> done;
-  std::vector<Signal> finished;  // by lane; lane 0's is not used
+  std::vector<Signal> finished;                                  // by lane; lane 0's is not used
   const std::vector<std::shared_ptr<Signal>>& external_signals;  // by node; null where there is none
 };
 

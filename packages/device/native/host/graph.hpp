@@ -32,7 +32,7 @@ class HostGraph final : public Graph {
   std::vector<std::vector<uint32_t>> lanes_;  // node indices in order
   std::vector<Ref<HostBuffer>> buffers_;
   std::vector<std::shared_ptr<WorkQueue>> queues_;  // of lanes 1 …
-  std::mutex running_;  // replays of one graph run one after another
+  std::mutex running_;                              // replays of one graph run one after another
 };
 
 class GraphOperation : public Operation {

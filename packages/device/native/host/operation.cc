@@ -6,8 +6,7 @@
 
 namespace spillway::device::host {
 
-CopyOperation::CopyOperation(HostBuffer& to, uint64_t to_offset, HostBuffer& from, uint64_t from_offset,
-                             uint64_t bytes)
+CopyOperation::CopyOperation(HostBuffer& to, uint64_t to_offset, HostBuffer& from, uint64_t from_offset, uint64_t bytes)
     : to_offset_(to_offset), from_offset_(from_offset), bytes_(bytes) {
   buffers_.emplace_back(&to);
   buffers_.emplace_back(&from);
@@ -41,7 +40,8 @@ FillOperation::FillOperation(HostBuffer& to, uint64_t offset, uint64_t bytes, ui
 void FillOperation::run(HostDevice&, uint32_t) const { std::memset(buffers_[0]->data() + offset_, value_, bytes_); }
 
 LaunchOperation::LaunchOperation(const spillway_launch& launch, std::vector<Ref<HostBuffer>> buffers)
-    : kernel_(launch.kernel), arguments_((launch.argument_bytes + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t)) {
+    : kernel_(launch.kernel),
+      arguments_((launch.argument_bytes + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t)) {
   buffers_ = std::move(buffers);
   if (launch.argument_bytes > 0) std::memcpy(arguments_.data(), launch.arguments, launch.argument_bytes);
   std::memcpy(grid_, launch.grid, sizeof grid_);

@@ -51,8 +51,7 @@ void HostStream::synchronize() {
 
 void HostStream::notify(spillway_notification notification, void* state) {
   refuse_in_capture("stream_notify", "waiting for a stream");
-  queue_->push(
-      std::make_shared<CallOperation>([notification, state] { notification(state, SPILLWAY_STATUS_OK); }));
+  queue_->push(std::make_shared<CallOperation>([notification, state] { notification(state, SPILLWAY_STATUS_OK); }));
 }
 
 void HostStream::record(Event& event) {
@@ -95,8 +94,7 @@ void HostStream::wait(Event& event, bool external) {
   if (record.signal) enqueue("event_wait", std::make_shared<WaitOperation>(record.signal));
 }
 
-static void check_range(const char* call, const char* what, const HostBuffer& buffer, uint64_t offset,
-                        uint64_t bytes) {
+static void check_range(const char* call, const char* what, const HostBuffer& buffer, uint64_t offset, uint64_t bytes) {
   if (offset > buffer.bytes() || bytes > buffer.bytes() - offset) {
     fail(SPILLWAY_STATUS_INVALID_ARGUMENT, call, "%s: bytes %llu to %llu lie outside a buffer of %llu bytes", what,
          static_cast<unsigned long long>(offset), static_cast<unsigned long long>(offset + bytes),

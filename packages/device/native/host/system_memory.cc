@@ -26,8 +26,7 @@ static uint64_t reclaimable_bytes() {
 }
 
 SystemMemory read_system_memory() {
-  uint64_t total =
-      static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  uint64_t total = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   uint64_t available = total;
   std::ifstream file("/proc/meminfo");
   std::string key, unit;

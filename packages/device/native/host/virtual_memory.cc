@@ -64,8 +64,8 @@ void HostAddressRange::unmap(uint64_t offset, uint64_t bytes) {
     fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "unmap",
          "enqueued work still uses this address range; synchronize its streams first");
   }
-  void* at = mmap(mapping_.data() + offset, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
-                  -1, 0);
+  void* at =
+      mmap(mapping_.data() + offset, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
   if (at == MAP_FAILED) fail_system("unmap", errno, "unmapping device memory failed");
   pieces_.erase(first, last);
 }

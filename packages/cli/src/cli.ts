@@ -1,0 +1,85 @@
+#!/usr/bin/env node
+// The spillway command. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+import { readFileSync } from 'node:fs'
+import { didYouMean, isSpillwayError, type OptionSpecs } from '@spillway/core'
+import { type GivenOptions, parseArguments, peekFlag, usage } from './arguments.js'
+import { type ChosenBackends, chooseBackends } from './backends.js'
+import { type CommandName, commandOptions } from './command-options.js'
+import { doctor } from './doctor.js'
+import { generalHelp, helpOf } from './help.js'
+import { logits } from './logits.js'
+import { Output } from './output.js'
+import { run } from './run.js'
+
+async function main(words: readonly string[], output: Output, signal: AbortSignal): Promise<void> {
+  const [first, ...rest] = words
+  if (first === undefined || first === 'help' || first === '--help' || first === '-h') {
+    process.stdout.write(`${generalHelp()}\n`)
+    return
+  }
+  if (first === '--version' || first === '-v') {
+    const manifest = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
+    process.stdout.write(`${(JSON.parse(manifest) as { version: string }).version}\n`)
+    return
+  }
+  if (!Object.hasOwn(commandOptions, first)) {
+    const names = Object.keys(commandOptions)
+    throw usage(`there is no command '${first}'${didYouMean(first, names)}; the commands are ${names.join(', ')}`)
+  }
+  const command = first as CommandName
+  const own: OptionSpecs = commandOptions[command]
+  // Which options exist depends on the backend, so it is looked for before the options are.
+  const named = command === 'doctor' ? 'none' : (peekFlag(rest, 'offload-backend') ?? 'auto')
+  const helping = rest.includes('--help') || rest.includes('-h')
+  const chosen = await chooseBackends(named, own)
+  const backendOptions = { ...chosen.options, ...chosen.ignoredOptions }
+  if (helping) {
+    process.stdout.write(`${helpOf(command, backendOptions)}\n`)
+    return
+  }
+  const given = parseArguments(rest, command === 'doctor' ? own : { ...own, ...backendOptions })
+  await start(command, given, chosen, output, signal)
+}
+
+function start(
+  command: CommandName,
+  given: GivenOptions,
+  chosen: ChosenBackends,
+  output: Output,
+  signal: AbortSignal,
+): Promise<void> {
+  switch (command) {
+    case 'run':
+      return run(given, chosen, output, signal)
+    case 'logits':
+      return logits(given, chosen, output, signal)
+    case 'doctor':
+      return doctor(given, output, signal)
+  }
+}
+
+const words = process.argv.slice(2)
+const output = new Output(words.includes('--json'))
+const interrupt = new AbortController()
+process.on('SIGINT', () => {
+  // A second one means that giving back takes too long for whoever waits.
+  if (interrupt.signal.aborted) process.exit(130)
+  interrupt.abort()
+})
+// The reader of our output went away (`| head`): nobody is left to write for.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0)
+  throw error
+})
+
+try {
+  await main(words, output, interrupt.signal)
+} catch (error) {
+  if (interrupt.signal.aborted && isSpillwayError(error, 'SPILLWAY_ABORTED')) {
+    output.note('interrupted')
+    process.exitCode = 130
+  } else {
+    output.error(error)
+    process.exitCode = isSpillwayError(error, 'SPILLWAY_USAGE') ? 2 : 1
+  }
+}

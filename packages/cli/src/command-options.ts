@@ -1,0 +1,65 @@
+import type { OptionSpecs } from '@spillway/core'
+
+const deviceOptions: OptionSpecs = {
+  device: { type: 'string', default: 'auto', help: 'Device to use: auto, host, cuda or cuda:INDEX' },
+  deviceMemory: { type: 'bytes', min: 1, help: 'Cap on device memory, such as 6GiB; default: all there is' },
+  threads: { type: 'integer', min: 1, max: 1024, help: 'Host device: threads for kernels; default: one a processor' },
+  linkRate: { type: 'bytes', min: 1, help: 'Host device: bytes a second between host and device, to try slow links' },
+  pinMemory: {
+    type: 'choice',
+    choices: ['auto', 'on', 'off'],
+    default: 'auto',
+    help: 'Whether offloaded weights lie in pinned host memory',
+  },
+  json: { type: 'flag', default: false, help: 'One JSON object on stdout, everything else on stderr' },
+  help: { type: 'flag', default: false, help: 'This text' },
+}
+
+const modelOptions: OptionSpecs = {
+  model: { type: 'string', help: "Directory with a model in Hugging Face's files; default: the demo model" },
+  loadFormat: {
+    type: 'choice',
+    choices: ['auto', 'dummy'],
+    default: 'auto',
+    help: 'dummy: random weights from config.json alone',
+  },
+  contextLength: {
+    type: 'integer',
+    min: 1,
+    help: "Tokens of prompt and text together; default: the model's, at most 2048",
+  },
+  offloadBackend: {
+    type: 'string',
+    default: 'auto',
+    help: 'Where weights live: auto, none, prefetch, a module, or two joined by +',
+  },
+}
+
+export type CommandName = 'run' | 'logits' | 'doctor'
+
+/** The options of each command; those of backends come besides. */
+export const commandOptions: Readonly<Record<CommandName, OptionSpecs>> = {
+  run: {
+    prompt: { type: 'string', help: 'What the text continues; default: a line that suits the demo model' },
+    maxTokens: { type: 'integer', default: 128, min: 1, help: 'Tokens to generate at most' },
+    temperature: { type: 'number', default: 0.7, min: 0, help: '0: always the likeliest token' },
+    topK: { type: 'integer', min: 1, help: 'Sample among the K likeliest tokens' },
+    topP: { type: 'number', min: 0, max: 1, help: 'Sample among the likeliest tokens that together have this share' },
+    seed: { type: 'integer', min: 0, help: 'Same seed, same text; default: another text each time' },
+    stop: { type: 'string', help: 'Text that ends the output; may be given several times' },
+    ...modelOptions,
+    ...deviceOptions,
+  },
+  logits: {
+    tokens: { type: 'string', help: 'Token ids, separated by commas' },
+    ...modelOptions,
+    ...deviceOptions,
+  },
+  doctor: deviceOptions,
+}
+
+export const commandHelp: Readonly<Record<CommandName, string>> = {
+  run: 'Write text with a model, its weights offloaded as asked',
+  logits: 'Logits after each of the given tokens, as JSON',
+  doctor: 'What this machine has: devices, memory, link, kernels, backends',
+}

@@ -1,0 +1,137 @@
+import { readFileSync } from 'node:fs'
+import { formatBytes, type PinSetting, pinPolicy, readEnvironment, shouldPinMemory } from '@spillway/core'
+import { Kernels } from '@spillway/decoder'
+import { cudaStatus, type NativeDevice, systemMemory } from '@spillway/device'
+import type { GivenOptions } from './arguments.js'
+import { createRegistry } from './backends.js'
+import type { Output } from './output.js'
+import { openSelectedDevice } from './session.js'
+
+/** `spillway doctor`: what is here and, where something is not, why not. */
+export async function doctor(given: GivenOptions, output: Output, signal: AbortSignal): Promise<void> {
+  const device = await openSelectedDevice(given)
+  try {
+    const pin = shouldPinMemory(
+      device.capabilities,
+      pinPolicy((given.pinMemory as PinSetting | undefined) ?? 'auto', readEnvironment()),
+    )
+    const kernels = new Kernels()
+    const report = {
+      node: process.version,
+      devices: [
+        { name: device.name, available: true, limitBytes: device.budget.limitBytes, chosen: true },
+        { name: 'cuda', ...cudaStatus(), chosen: false },
+      ],
+      pinned: pin,
+      memory: { ...systemMemory(), lockableBytes: lockableBytes() },
+      link: await measureLink(device, pin.pin, signal),
+      kernels: kernels.describe(),
+      instructionSet: kernels.instructionSet,
+      backends: await describeBackends(),
+    }
+    output.object(report)
+    for (const line of lines(report)) output.line(line)
+  } finally {
+    await device.dispose()
+  }
+}
+
+type Report = {
+  readonly node: string
+  readonly devices: readonly {
+    name: string
+    available: boolean
+    limitBytes?: number
+    reason?: string
+    chosen: boolean
+  }[]
+  readonly pinned: { readonly pin: boolean; readonly reason: string }
+  readonly memory: {
+    readonly totalBytes: number
+    readonly availableBytes: number
+    readonly lockableBytes: number | null
+  }
+  readonly link: LinkRates
+  readonly kernels: readonly { readonly name: string; readonly image: string; readonly hostTwin: boolean }[]
+  readonly instructionSet: string
+  readonly backends: readonly { readonly name: string; readonly available: boolean; readonly reason?: string }[]
+}
+
+function lines(report: Report): string[] {
+  const { memory, link, kernels } = report
+  const rate = (bytesPerSecond: number): string => `${formatBytes(bytesPerSecond)}/s`
+  const images = kernels.filter(({ image }) => image !== 'none').length
+  return [
+    `node      ${report.node}`,
+    ...report.devices.map(
+      ({ name, available, reason, limitBytes }) =>
+        `device    ${name}: ${available ? `ready, memory limit ${formatBytes(limitBytes ?? 0)}` : reason}`,
+    ),
+    `pinning   ${report.pinned.pin ? 'yes' : 'no'}: ${report.pinned.reason}`,
+    `memory    ${formatBytes(memory.availableBytes)} available of ${formatBytes(memory.totalBytes)}; ` +
+      `lockable: ${memory.lockableBytes === null ? 'unlimited' : formatBytes(memory.lockableBytes)}`,
+    `link      host to device ${rate(link.hostToDeviceBytesPerSecond)}, back ${rate(link.deviceToHostBytesPerSecond)} ` +
+      `(${link.storage}, median of ${link.runs} copies of ${formatBytes(link.bytes)})`,
+    `kernels   ${kernels.length} host twins (${report.instructionSet}), ${images} with an image for a GPU`,
+    ...report.backends.map(({ name, available, reason }) => `backend   ${name}${available ? '' : `: ${reason}`}`),
+  ]
+}
+
+/** RLIMIT_MEMLOCK of this process; null: no limit. */
+function lockableBytes(): number | null {
+  const soft = /^Max locked memory\s+(\d+|unlimited)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1]
+  return soft === undefined || soft === 'unlimited' ? null : Number(soft)
+}
+
+interface LinkRates {
+  readonly hostToDeviceBytesPerSecond: number
+  readonly deviceToHostBytesPerSecond: number
+  readonly bytes: number
+  readonly runs: number
+  readonly storage: 'pinned' | 'pageable'
+}
+
+/** Copies of 64 MiB, or of what the device has room for. */
+async function measureLink(device: NativeDevice, pin: boolean, signal: AbortSignal): Promise<LinkRates> {
+  const free = device.budget.limitBytes - device.budget.usedBytes
+  const bytes = Math.max(1, Math.min(64 * 2 ** 20, Math.floor(free / 2)))
+  const storage = pin ? 'pinned' : 'pageable'
+  const runs = 5
+  const stream = device.createStream()
+  const onDevice = device.allocate(bytes, { tag: 'workspace' })
+  const onHost = await device.allocateHost(bytes, { storage, signal })
+  const rate = async (copy: () => void): Promise<number> => {
+    const times: number[] = []
+    for (let i = 0; i <= runs; i++) {
+      const start = performance.now()
+      copy()
+      await stream.synchronize({ signal })
+      // The first touches the memory.
+      if (i > 0) times.push(performance.now() - start)
+    }
+    times.sort((a, b) => a - b)
+    return Math.round((bytes * 1000) / (times[Math.floor(runs / 2)] as number))
+  }
+  try {
+    const hostToDeviceBytesPerSecond = await rate(() => stream.copy(onDevice, onHost))
+    const deviceToHostBytesPerSecond = await rate(() => stream.copy(onHost, onDevice))
+    return { hostToDeviceBytesPerSecond, deviceToHostBytesPerSecond, bytes, runs, storage }
+  } finally {
+    await Promise.all([onHost.dispose(), onDevice.dispose(), stream.dispose()])
+  }
+}
+
+async function describeBackends(): Promise<Report['backends']> {
+  const registry = await createRegistry()
+  return Promise.all(
+    registry.known().map(async ({ name, install }) => {
+      try {
+        await registry.resolve(name)
+        return { name, available: true }
+      } catch (error) {
+        const reason = install === undefined ? String(error) : `not installed; install it with: ${install}`
+        return { name, available: false, reason }
+      }
+    }),
+  )
+}

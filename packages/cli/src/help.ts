@@ -1,0 +1,22 @@
+import { type OptionSpecs, optionHelp } from '@spillway/core'
+import { type CommandName, commandHelp, commandOptions } from './command-options.js'
+
+export function generalHelp(): string {
+  const names = Object.keys(commandHelp) as CommandName[]
+  return [
+    'spillway: run models whose weights do not fit on the device',
+    '',
+    ...names.map((name) => `  spillway ${name.padEnd(8)} ${commandHelp[name]}`),
+    '',
+    'spillway COMMAND --help lists the options of a command; --version prints the version.',
+    "Try: spillway run --prompt 'The captain' --device-memory 5MiB --context-length 256",
+  ].join('\n')
+}
+
+/** `backendOptions`: of the chosen backend and of those that come with Spillway. */
+export function helpOf(command: CommandName, backendOptions: OptionSpecs): string {
+  const parts = [`spillway ${command}: ${commandHelp[command]}`, '', ...optionHelp(commandOptions[command])]
+  const backendLines = optionHelp(backendOptions)
+  if (command !== 'doctor' && backendLines.length > 0) parts.push('', 'Options of backends:', ...backendLines)
+  return parts.join('\n')
+}

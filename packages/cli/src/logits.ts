@@ -1,0 +1,31 @@
+import { type GivenOptions, usage } from './arguments.js'
+import type { ChosenBackends } from './backends.js'
+import type { Output } from './output.js'
+import { withModel } from './session.js'
+
+/** `spillway logits`: for comparing with another implementation. */
+export async function logits(
+  given: GivenOptions,
+  chosen: ChosenBackends,
+  output: Output,
+  signal: AbortSignal,
+): Promise<void> {
+  const tokens = parseTokens(given.tokens as string | undefined)
+  await withModel(given, chosen, output, signal, async ({ model }) => {
+    const rows = await model.logits(tokens, { signal })
+    const argmax = rows.map((row) => row.reduce((best, value, i) => (value > (row[best] as number) ? i : best), 0))
+    output.object({ logits: rows.map((row) => [...row]), argmax })
+    for (const [i, best] of argmax.entries()) {
+      output.line(`after token ${tokens[i]}: likeliest ${best} (logit ${rows[i]?.[best]})`)
+    }
+  })
+}
+
+function parseTokens(text: string | undefined): number[] {
+  if (text === undefined) throw usage('logits needs token ids: --tokens 1,2,3')
+  const words = text.split(',')
+  if (!words.every((word) => /^\d{1,10}$/.test(word))) {
+    throw usage(`--tokens takes token ids separated by commas, such as 1,2,3, not '${text}'`)
+  }
+  return words.map(Number)
+}

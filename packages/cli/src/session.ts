@@ -1,0 +1,62 @@
+import { formatBytes, type PinSetting } from '@spillway/core'
+import { loadModel, type Model } from '@spillway/decoder'
+import { modelDirectory } from '@spillway/demo-model'
+import { type NativeDevice, openDevice } from '@spillway/device'
+import type { GivenOptions } from './arguments.js'
+import { type ChosenBackends, configureBackends, ignoredFlags } from './backends.js'
+import type { Output } from './output.js'
+
+export interface Session {
+  readonly device: NativeDevice
+  readonly model: Model
+  readonly loadMs: number
+}
+
+export function openSelectedDevice(given: GivenOptions): Promise<NativeDevice> {
+  const options: Record<string, number> = {}
+  if (given.deviceMemory !== undefined) options.memoryLimitBytes = given.deviceMemory as number
+  if (given.threads !== undefined) options.threads = given.threads as number
+  if (given.linkRate !== undefined) options.linkBytesPerSecond = given.linkRate as number
+  return openDevice((given.device as string | undefined) ?? 'auto', options)
+}
+
+/** Opens the device, loads the model, runs `body`, and gives everything back whatever happens. */
+export async function withModel<T>(
+  given: GivenOptions,
+  chosen: ChosenBackends,
+  output: Output,
+  signal: AbortSignal,
+  body: (session: Session) => Promise<T>,
+): Promise<T> {
+  const ignored = ignoredFlags(chosen, given)
+  if (ignored.length > 0) {
+    const names = chosen.backends.map(({ name }) => name).join('+')
+    output.note(`note: ${ignored.join(', ')} ignored: the backend ${names} has no such option`)
+  }
+  const offload = configureBackends(chosen, given)
+  const device = await openSelectedDevice(given)
+  try {
+    const start = performance.now()
+    const model = await loadModel((given.model as string | undefined) ?? modelDirectory(), {
+      device,
+      offload,
+      pin: (given.pinMemory as PinSetting | undefined) ?? 'auto',
+      ...(given.contextLength === undefined ? {} : { contextLength: given.contextLength as number }),
+      ...(given.loadFormat === undefined ? {} : { loadFormat: given.loadFormat as 'auto' | 'dummy' }),
+      signal,
+      onProgress: ({ phase, loadedBytes, totalBytes }) => {
+        const share = totalBytes === 0 ? 100 : Math.floor((100 * loadedBytes) / totalBytes)
+        output.progress(`loading: ${phase} ${share} % of ${formatBytes(totalBytes)}`)
+      },
+    })
+    try {
+      output.endProgress()
+      return await body({ device, model, loadMs: performance.now() - start })
+    } finally {
+      await model.dispose()
+    }
+  } finally {
+    output.endProgress()
+    await device.dispose()
+  }
+}
