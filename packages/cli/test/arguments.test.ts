@@ -1,0 +1,40 @@
+import { expect, test } from 'vitest'
+import { parseArguments, peekFlag } from '../src/arguments.js'
+import { commandOptions } from '../src/command-options.js'
+
+const parse = (...words: string[]): unknown => parseArguments(words, commandOptions.run)
+
+test('flags in both forms, switches and their opposites, sizes, repeated texts', () => {
+  expect(parse('--max-tokens', '5', '--prompt=a=b', '--device-memory', '4.5MiB', '--json')).toEqual({
+    maxTokens: 5,
+    prompt: 'a=b',
+    deviceMemory: 4718592,
+    json: true,
+  })
+  expect(parse('--no-json', '--stop', 'a', '--stop', '--b')).toEqual({ json: false, stop: ['a', '--b'] })
+  expect(parse('--prompt', '')).toEqual({ prompt: '' })
+})
+
+test.each([
+  [['prompt'], 'SPILLWAY_USAGE', /quotes/],
+  [['--'], 'SPILLWAY_USAGE', /not an option/],
+  [['--promt', 'x'], 'SPILLWAY_USAGE', /--promt.*prompt/],
+  [['--seed', '1', '--seed', '2'], 'SPILLWAY_USAGE', /twice/],
+  [['--prompt'], 'SPILLWAY_INVALID_OPTION', /--prompt/],
+  [['--max-tokens', '1.5'], 'SPILLWAY_INVALID_OPTION', /max-tokens/],
+  [['--max-tokens', '0'], 'SPILLWAY_INVALID_OPTION', /max-tokens/],
+  [['--temperature', '-1'], 'SPILLWAY_INVALID_OPTION', /temperature/],
+  [['--temperature', 'NaN'], 'SPILLWAY_INVALID_OPTION', /temperature/],
+  [['--device-memory', 'lots'], 'SPILLWAY_INVALID_OPTION', /device-memory/],
+  [['--pin-memory', 'maybe'], 'SPILLWAY_INVALID_OPTION', /auto.*on.*off/],
+  [['--no-prompt'], 'SPILLWAY_USAGE', /--no-prompt/],
+  [['--constructor', '1'], 'SPILLWAY_USAGE', /--constructor/],
+])('%j is refused: %s', (words, code, message) => {
+  expect(() => parse(...words)).toThrow(expect.objectContaining({ code, message: expect.stringMatching(message) }))
+})
+
+test('one flag can be looked at before the rest is understood; the last one counts', () => {
+  expect(peekFlag(['--unknown', '--offload-backend', 'a'], 'offload-backend')).toBe('a')
+  expect(peekFlag(['--offload-backend=a', '--offload-backend=b+c'], 'offload-backend')).toBe('b+c')
+  expect(peekFlag(['--offload-backends', 'a'], 'offload-backend')).toBeUndefined()
+})

@@ -1,0 +1,209 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { afterAll, expect, test } from 'vitest'
+import { spillway, startSpillway } from './command.js'
+
+const scratch = mkdtempSync(join(tmpdir(), 'spillway-cli-'))
+afterAll(() => rmSync(scratch, { recursive: true, force: true }))
+
+interface RunObject {
+  readonly text: string
+  readonly tokens: readonly number[]
+  readonly promptTokens: number
+  readonly device: string
+  readonly backend: string
+  readonly stats: Readonly<Record<string, number>> & {
+    readonly pinned: { readonly pin: boolean; readonly reason: string }
+  }
+  readonly timings: Readonly<Record<string, number>>
+}
+
+/** stdout must be one line, one object, and nothing else. */
+function onlyObject(stdout: string): unknown {
+  expect(stdout.trimEnd().split('\n')).toHaveLength(1)
+  return JSON.parse(stdout) as unknown
+}
+
+const small = ['--context-length', '128', '--max-tokens', '12', '--seed', '5']
+const capped = [...small, '--device-memory', '4MiB']
+
+test('run --json: one object on stdout, with everything in it', async () => {
+  const { status, stdout } = await spillway(['run', '--json', ...small])
+  expect(status).toBe(0)
+  const object = onlyObject(stdout) as RunObject
+  expect(object.tokens).toHaveLength(12)
+  expect(object.text.length).toBeGreaterThan(12)
+  expect(object.promptTokens).toBeGreaterThan(0)
+  expect(object.device).toMatch(/^host/)
+  expect(object.backend).toBe('auto (none)')
+  expect(object.stats.offloadedBytes).toBe(0)
+  expect(object.stats.pinned.reason).not.toBe('')
+  for (const key of ['loadMs', 'prefillMs', 'decodeTokensPerSecond']) expect(object.timings[key]).toBeGreaterThan(0)
+})
+
+test('more than the device has: none fails with a code, prefetch and auto write the same text within the limit', async () => {
+  const none = await spillway(['run', '--json', ...capped, '--offload-backend', 'none'])
+  expect(none.status).toBe(1)
+  expect(none.stderr).toMatch(/^SPILLWAY_OUT_OF_MEMORY: /m)
+  expect(onlyObject(none.stdout)).toMatchObject({ error: { code: 'SPILLWAY_OUT_OF_MEMORY' } })
+
+  const unlimited = onlyObject((await spillway(['run', '--json', ...small])).stdout) as RunObject
+  for (const backend of ['prefetch', 'auto']) {
+    const { status, stdout } = await spillway(['run', '--json', ...capped, '--offload-backend', backend])
+    expect(status).toBe(0)
+    const object = onlyObject(stdout) as RunObject
+    expect(object.tokens).toEqual(unlimited.tokens)
+    expect(object.stats.offloadedBytes).toBeGreaterThan(4 * 2 ** 20)
+    expect(object.stats.onloadedBytes).toBeGreaterThan(object.stats.offloadedBytes as number)
+    expect(object.stats.peakDeviceBytes).toBeLessThanOrEqual(4 * 2 ** 20)
+    expect(object.backend).toBe(backend === 'auto' ? 'auto (prefetch)' : 'prefetch')
+  }
+})
+
+test('text for people: stdout has the text alone', async () => {
+  const { status, stdout, stderr } = await spillway(['run', '--prompt', 'The whale', ...small])
+  expect(status).toBe(0)
+  expect(stdout).toMatch(/^The whale/)
+  expect(stdout).not.toMatch(/MiB|tokens/)
+  expect(stderr).toMatch(/tokens\/s/)
+})
+
+test('a flag of a backend that was not chosen is ignored with a warning', async () => {
+  const { status, stderr } = await spillway(['run', ...small, '--offload-backend', 'none', '--offload-group-size', '4'])
+  expect(status).toBe(0)
+  expect(stderr).toMatch(/--offload-group-size ignored/)
+})
+
+test('dummy weights need config.json alone', async () => {
+  const directory = join(scratch, 'dummy')
+  mkdirSync(directory)
+  const config = {
+    architectures: ['LlamaForCausalLM'],
+    model_type: 'llama',
+    hidden_size: 64,
+    intermediate_size: 128,
+    num_hidden_layers: 3,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    vocab_size: 100,
+    max_position_embeddings: 64,
+    rms_norm_eps: 1e-5,
+    hidden_act: 'silu',
+    tie_word_embeddings: true,
+    dtype: 'bfloat16',
+  }
+  writeFileSync(join(directory, 'config.json'), JSON.stringify(config))
+  const words = ['run', '--json', '--model', directory, '--load-format', 'dummy', '--offload-backend', 'prefetch']
+  const { status, stdout } = await spillway([...words, '--max-tokens', '5', '--seed', '1'])
+  expect(status).toBe(0)
+  expect((onlyObject(stdout) as RunObject).tokens).toHaveLength(5)
+})
+
+test("somebody's own backend, by path, with a flag of its own", async () => {
+  const core = pathToFileURL(join(import.meta.dirname, '../../core/dist/index.js')).href
+  writeFileSync(
+    join(scratch, 'mine.mjs'),
+    `import { none } from ${JSON.stringify(core)}
+     export default { ...none, name: 'mine', options: { loud: { type: 'flag', default: false, help: 'say so' } },
+       create: (context, config) => { if (config.loud) console.error('LOUD'); return none.create(context, {}) } }`,
+  )
+  const words = ['run', '--json', ...small, '--offload-backend', './mine.mjs', '--loud']
+  const { status, stdout, stderr } = await spillway(words, { cwd: scratch })
+  expect(stderr).toMatch(/LOUD/)
+  expect(status).toBe(0)
+  expect((onlyObject(stdout) as RunObject).backend).toBe('mine')
+})
+
+test.each([
+  [['run', '--offload-backend', 'prefech'], 1, /SPILLWAY_UNKNOWN_BACKEND.*prefetch/s],
+  [['run', '--offload-backend', './nowhere.mjs'], 1, /SPILLWAY_UNKNOWN_BACKEND/],
+  [['run', '--offload-backend', 'none+prefetch'], 1, /SPILLWAY_BACKEND_CONFLICT/],
+  [['run', '--model', '/nowhere'], 1, /SPILLWAY_DECODER_CONFIG.*\/nowhere/],
+  [['run', '--device', 'cuda:9'], 1, /SPILLWAY_DEVICE_UNAVAILABLE.*(driver|host device)/],
+  [['run', '--device', 'tpu'], 1, /SPILLWAY_INVALID_ARGUMENT.*tpu/],
+  [
+    ['run', '--offload-group-size', '2', '--offload-num-in-group', '3', '--offload-backend', 'prefetch'],
+    1,
+    /SPILLWAY_INVALID_OPTION/,
+  ],
+  [['rum'], 2, /SPILLWAY_USAGE.*run/],
+  [['run', '--bogus'], 2, /SPILLWAY_USAGE.*--bogus/],
+  [['logits'], 2, /SPILLWAY_USAGE.*--tokens/],
+  [['logits', '--tokens', '1,x'], 2, /SPILLWAY_USAGE/],
+  [['logits', '--tokens', '99999'], 1, /SPILLWAY_DECODER_TOKEN/],
+])('%j ends with %d', async (words, status, message) => {
+  const result = await spillway(words)
+  expect(result.stderr).toMatch(message)
+  expect(result.stderr).not.toMatch(/\n\s+at /)
+  expect(result.stdout).toBe('')
+  expect(result.status).toBe(status)
+})
+
+test('an environment variable nobody can mean is named', async () => {
+  const { status, stderr } = await spillway(['run', ...small], { env: { SPILLWAY_DISABLE_PIN_MEMORY: 'perhaps' } })
+  expect(stderr).toMatch(/SPILLWAY_INVALID_ENVIRONMENT.*SPILLWAY_DISABLE_PIN_MEMORY.*perhaps/)
+  expect(status).toBe(1)
+})
+
+test('Ctrl-C leaves cleanly', async () => {
+  const { child, result } = startSpillway([
+    'run',
+    '--device-memory',
+    '4.5MiB',
+    '--max-tokens',
+    '400',
+    '--link-rate',
+    '20MiB',
+  ])
+  child.stdout?.once('data', () => child.kill('SIGINT'))
+  const { status, stderr } = await result
+  expect(stderr).toMatch(/interrupted/)
+  expect(stderr).not.toMatch(/\n\s+at /)
+  expect(status).toBe(130)
+})
+
+test('logits: one row a token, and where each is largest', async () => {
+  const { status, stdout } = await spillway(['logits', '--tokens', '0,5,9', '--json', '--offload-backend', 'prefetch'])
+  expect(status).toBe(0)
+  const { logits, argmax } = onlyObject(stdout) as { logits: number[][]; argmax: number[] }
+  expect(logits.map((row) => row.length)).toEqual([2048, 2048, 2048])
+  expect(argmax).toEqual(logits.map((row) => row.indexOf(Math.max(...row))))
+})
+
+test('doctor: every section, in JSON and for people', async () => {
+  const { status, stdout } = await spillway(['doctor', '--json'])
+  expect(status).toBe(0)
+  const report = onlyObject(stdout) as {
+    devices: { name: string; available: boolean; reason?: string }[]
+    pinned: { reason: string }
+    memory: { totalBytes: number }
+    link: Record<string, number>
+    kernels: unknown[]
+    backends: { name: string; available: boolean }[]
+  }
+  expect(report.devices[0]).toMatchObject({ available: true })
+  expect(report.devices[1]?.available === true || (report.devices[1]?.reason ?? '') !== '').toBe(true)
+  expect(report.pinned.reason).not.toBe('')
+  expect(report.memory.totalBytes).toBeGreaterThan(0)
+  expect(report.link.hostToDeviceBytesPerSecond).toBeGreaterThan(0)
+  expect(report.kernels.length).toBeGreaterThan(5)
+  expect(report.backends.map(({ name }) => name)).toEqual(['none', 'auto', 'prefetch'])
+  const people = await spillway(['doctor'])
+  for (const word of ['node', 'device', 'pinning', 'memory', 'link', 'kernels', 'backend']) {
+    expect(people.stdout).toMatch(new RegExp(`^${word} `, 'm'))
+  }
+})
+
+test('help lists every option, of the command and of backends; version is a version', async () => {
+  const { stdout } = await spillway(['run', '--help'])
+  for (const flag of ['model', 'load-format', 'prompt', 'max-tokens', 'temperature', 'seed', 'context-length']) {
+    expect(stdout).toContain(`--${flag}`)
+  }
+  for (const flag of ['device', 'device-memory', 'offload-backend', 'offload-group-size', 'offload-prefetch-step']) {
+    expect(stdout).toContain(`--${flag}`)
+  }
+  expect((await spillway([])).stdout).toMatch(/spillway run/)
+  expect((await spillway(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
+})
