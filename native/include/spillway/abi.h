@@ -148,7 +148,7 @@ typedef void (*spillway_host_twin)(const spillway_twin_context* context, const v
 typedef struct spillway_kernel {
   uint32_t struct_size;
   uint32_t reserved;
-  const char* name; /* the entry point in the image, and what errors and traces say */
+  const char* name;  /* the entry point in the image, and what errors and traces say */
   const void* image; /* (optional) a fatbin or cubin */
   uint64_t image_bytes;
   spillway_host_twin host_twin; /* (optional) */

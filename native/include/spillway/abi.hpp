@@ -2,12 +2,12 @@
 // other addon may lay these types out differently.
 #pragma once
 
+#include <spillway/abi.h>
+
 #include <cstdio>
 #include <exception>
 #include <string>
 #include <utility>
-
-#include <spillway/abi.h>
 
 namespace spillway {
 

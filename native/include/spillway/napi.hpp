@@ -2,13 +2,12 @@
 // Everything here runs on the JavaScript thread of one environment unless a line says otherwise.
 #pragma once
 
-#include <cmath>
-#include <limits>
-#include <string>
-
 #include <napi.h>
 
+#include <cmath>
+#include <limits>
 #include <spillway/abi.hpp>
+#include <string>
 
 namespace spillway {
 
@@ -66,7 +65,8 @@ void export_function(Napi::Env env, Napi::Object exports, const char* name) {
 inline uint64_t to_size(const Napi::Value& value, const char* what) {
   if (value.IsNumber()) {
     double number = value.As<Napi::Number>().DoubleValue();
-    if (number >= 0 && number <= 9007199254740991.0 && number == std::floor(number)) return static_cast<uint64_t>(number);
+    if (number >= 0 && number <= 9007199254740991.0 && number == std::floor(number))
+      return static_cast<uint64_t>(number);
   }
   throw_invalid(value.Env(), std::string(what) + " must be a whole number from 0 to 2^53 - 1");
 }
@@ -90,8 +90,9 @@ inline const spillway_api* attach_api(const Napi::Value& value, uint32_t needed_
   Napi::Env env = value.Env();
   // The tag is checked before the pointer is read: an untagged External may hold anything.
   if (!value.IsExternal() || !value.As<Napi::External<spillway_api>>().CheckTypeTag(&kApiTag)) {
-    throw coded_error(env, "SPILLWAY_ABI_FOREIGN",
-                      std::string(consumer) + " was given something that is not the function table of @spillway/device");
+    throw coded_error(
+        env, "SPILLWAY_ABI_FOREIGN",
+        std::string(consumer) + " was given something that is not the function table of @spillway/device");
   }
   const spillway_api* api = value.As<Napi::External<spillway_api>>().Data();
   if (api->abi_major != SPILLWAY_ABI_MAJOR || api->abi_minor != SPILLWAY_ABI_MINOR || api->struct_size < needed_size) {
@@ -106,9 +107,9 @@ inline const spillway_api* attach_api(const Napi::Value& value, uint32_t needed_
 }
 
 inline const char* kind_name(uint32_t kind) {
-  static constexpr const char* kNames[SPILLWAY_KIND_COUNT] = {
-      "handle",      "device", "stream",        "event",          "device-buffer",
-      "host-buffer", "graph",  "address-range", "physical-memory"};
+  static constexpr const char* kNames[SPILLWAY_KIND_COUNT] = {"handle", "device",        "stream",
+                                                              "event",  "device-buffer", "host-buffer",
+                                                              "graph",  "address-range", "physical-memory"};
   return kind < SPILLWAY_KIND_COUNT ? kNames[kind] : "unknown";
 }
 

@@ -8,7 +8,7 @@ export interface Placement {
 }
 
 /** Part of a tensor inside a piece. */
-export interface PiecePart {
+interface PiecePart {
   readonly destination: Destination
   /** In the tensor's row-major bytes. */
   readonly begin: number

@@ -5,11 +5,11 @@ import { JsonReader, safeIntegerOf } from './json-reader.js'
 import { readableDTypeNames, storedDTypes } from './stored-dtype.js'
 
 /** The reference implementation's own limit (huggingface/safetensors, MAX_HEADER_SIZE). */
-export const headerBytesLimit = 100_000_000
+const headerBytesLimit = 100_000_000
 /** As in current array libraries; a shape is kept for every tensor, so its length may not be the file's choice. */
 const rankLimit = 64
 
-export interface HeaderTensor {
+interface HeaderTensor {
   /** The dtype's name in the file. */
   readonly storedDType: string
   readonly dtype: DType | null

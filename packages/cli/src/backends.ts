@@ -77,7 +77,7 @@ export function ignoredFlags({ ignoredOptions }: ChosenBackends, given: GivenOpt
 }
 
 /** A module as the user's directory sees it, else as this package does; undefined when it is in neither. */
-export async function importModule(specifier: string): Promise<unknown> {
+async function importModule(specifier: string): Promise<unknown> {
   for (const from of [pathToFileURL(`${process.cwd()}/`).href, import.meta.url]) {
     let url: string
     try {

@@ -151,7 +151,9 @@ test('Ctrl-C leaves cleanly', async () => {
   const { child, result } = startSpillway([
     'run',
     '--device-memory',
-    '4.5MiB',
+    '6MiB',
+    '--offload-backend',
+    'prefetch',
     '--max-tokens',
     '400',
     '--link-rate',

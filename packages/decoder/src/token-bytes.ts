@@ -2,7 +2,7 @@ import { printable, SpillwayError } from '@spillway/core'
 import { isJsonObject, type JsonObject, member } from './json-file.js'
 
 /** A larger id is no token of any model; ids become indexes. */
-export const tokenIdLimit: number = 2 ** 24
+const tokenIdLimit: number = 2 ** 24
 
 /** What each token stands for, in bytes: a character may be cut in two by the end of a token. */
 export interface TokenBytes {

@@ -78,7 +78,7 @@ export async function expectedNumbers(name: FixtureName): Promise<ExpectedNumber
 }
 
 /** Ours to read plainly: an independent reader, so that an error of the checkpoint package cannot hide itself. */
-export function readSafetensors(file: Uint8Array): Map<string, ArrayBuffer> {
+function readSafetensors(file: Uint8Array): Map<string, ArrayBuffer> {
   const view = new DataView(file.buffer, file.byteOffset, file.length)
   const start = 8 + Number(view.getBigUint64(0, true))
   const header = JSON.parse(Buffer.from(file.subarray(8, start)).toString()) as Record<

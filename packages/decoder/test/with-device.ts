@@ -4,7 +4,7 @@ import { expect } from 'vitest'
 import { type LoadModelOptions, loadModel } from '../src/load-model.js'
 import type { Model } from '../src/model.js'
 
-export const mebibyte: number = 2 ** 20
+const mebibyte: number = 2 ** 20
 
 /** A host device for one test, which must leave it as it found it: no byte in use, no handle alive. */
 export async function withDevice<T>(

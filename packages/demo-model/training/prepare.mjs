@@ -20,7 +20,7 @@ export function checkedBook() {
  * Presidents' addresses to Congress of 1790 to 1912, one a paragraph: more prose of the book's century, for the first
  * part of the training. Fetched with npm when asked for: the tests need the book alone, and this package is 22 MB.
  */
-export function checkedAddresses() {
+function checkedAddresses() {
   const folder = mkdtempSync(join(tmpdir(), 'addresses-'))
   try {
     // On Windows npm is a script, which only a shell starts; the arguments are constants.

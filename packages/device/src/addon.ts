@@ -11,7 +11,7 @@ export interface NativeTable {
   readonly __spillwayTable: never
 }
 
-export interface NativeBudget {
+interface NativeBudget {
   readonly limitBytes: number
   readonly usedBytes: number
   readonly peakBytes: number

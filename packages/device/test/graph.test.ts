@@ -90,7 +90,7 @@ test('a branch that is not joined drops the capture, and leaves the streams usab
     const error = await expectCode('SPILLWAY_CAPTURE', () => main.endCapture())
     expect(error.message).toMatch(/nobody waits for.*Record an event/)
     expect([main.capturing, side.capturing]).toEqual([false, false])
-    expect(device.counters().liveHandles['graph']).toBe(0)
+    expect(device.counters().liveHandles.graph).toBe(0)
     side.fill(slot, 2)
     expect(uniform(await readBack(device, slot, side))).toBe(2)
     main.beginCapture()
@@ -206,7 +206,7 @@ test('an external wait is done again at every replay, for the record made last b
     main.launch(graph)
     await main.synchronize()
     await disposeAll(main, writer, input, slot, seen, graph)
-    expect(device.counters().liveHandles['event']).toBe(0)
+    expect(device.counters().liveHandles.event).toBe(0)
   }))
 
 test('a graph keeps its buffers, and work in flight keeps the graph', () =>

@@ -100,7 +100,7 @@ test('a limit above the machineâ€™s memory ends in an error, not in the systemâ€
     const { totalBytes } = systemMemory()
     const error = await expectCode('SPILLWAY_OUT_OF_MEMORY', () => device.allocate(totalBytes, { tag: 'weights' }))
     expect(error.message).toMatch(/the system has none left/)
-    expect(error.details['freeBytes']).toBeLessThan(totalBytes)
+    expect(error.details.freeBytes).toBeLessThan(totalBytes)
     const bytes = Math.ceil(totalBytes / device.virtualMemory.granularityBytes) * device.virtualMemory.granularityBytes
     const physical = await expectCode('SPILLWAY_OUT_OF_MEMORY', () =>
       device.virtualMemory.createPhysical(bytes, 'pool'),
