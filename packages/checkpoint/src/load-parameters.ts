@@ -105,6 +105,8 @@ export async function loadParameters(options: LoadOptions): Promise<LoadProgress
     return { loadedBytes, totalBytes }
   } finally {
     signal?.removeEventListener('abort', onAbort)
+    // Copies that were on their way when it failed still write into targets and hold the staging memory.
+    if (failure !== undefined) await copying?.stream.synchronize().catch(() => undefined)
     await Promise.all(staging.map((buffer) => buffer.dispose()))
   }
 }

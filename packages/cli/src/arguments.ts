@@ -1,7 +1,14 @@
 import { didYouMean, flagsOf, type OptionFlag, type OptionSpecs, parseFlagValue, SpillwayError } from '@spillway/core'
 
-/** Values by option key, as given; what was not given is absent. `stop` may come several times and is a list. */
+/** What was given, by flag: two backends, or a backend and the command, may use the same key. */
+export type FlagValues = ReadonlyMap<string, unknown>
+/** What was given of one set of options, by key; what was not given is absent. `stop` may come often and is a list. */
 export type GivenOptions = Readonly<Record<string, unknown>>
+
+export function givenOf(specs: OptionSpecs, values: FlagValues): GivenOptions {
+  const own = flagsOf(specs).filter(({ flag }) => values.has(flag))
+  return Object.fromEntries(own.map(({ flag, key }) => [key, values.get(flag)]))
+}
 
 const repeatable = new Set(['stop'])
 
@@ -17,8 +24,8 @@ export function peekFlag(words: readonly string[], flag: string): string | undef
  * Options from the words of a command line: `--flag value`, `--flag=value`, `--switch`, `--no-switch`. Throws
  * SPILLWAY_USAGE for what is no flag, is unknown or is given twice, and SPILLWAY_INVALID_OPTION for a bad value.
  */
-export function parseArguments(words: readonly string[], specs: OptionSpecs): GivenOptions {
-  const flags = new Map(flagsOf(specs).map((flag) => [flag.flag, flag]))
+export function parseArguments(words: readonly string[], known: readonly OptionFlag[]): FlagValues {
+  const flags = new Map(known.map((flag) => [flag.flag, flag]))
   const given = new Map<string, unknown>()
   for (let i = 0; i < words.length; i++) {
     const word = words[i] as string
@@ -32,18 +39,25 @@ export function parseArguments(words: readonly string[], specs: OptionSpecs): Gi
     if (flag === undefined) {
       throw usage(`there is no option --${name}${didYouMean(name, flags.keys())}; --help lists those there are`)
     }
-    const isSwitch = flag.spec.type === 'flag'
-    const text = equals >= 0 ? word.slice(equals + 1) : isSwitch ? undefined : words[++i]
+    const text = equals >= 0 ? word.slice(equals + 1) : flag.spec.type === 'flag' ? undefined : valueAfter(words, i++)
     const value = off === undefined ? parseFlagValue(flag.spec, text, name) : false
-    if (repeatable.has(flag.key)) {
-      given.set(flag.key, [...((given.get(flag.key) as readonly unknown[] | undefined) ?? []), value])
-    } else if (given.has(flag.key)) {
+    if (repeatable.has(flag.flag)) {
+      given.set(flag.flag, [...((given.get(flag.flag) as readonly unknown[] | undefined) ?? []), value])
+    } else if (given.has(flag.flag)) {
       throw usage(`--${name} is given twice; give it once`)
     } else {
-      given.set(flag.key, value)
+      given.set(flag.flag, value)
     }
   }
-  return Object.fromEntries(given)
+  return given
+}
+
+// A text that begins with dashes is more often an option whose neighbour lost its value.
+function valueAfter(words: readonly string[], at: number): string | undefined {
+  const next = words[at + 1]
+  if (next?.startsWith('--'))
+    throw usage(`${words[at]} needs a value; one that starts with -- is written ${words[at]}=${next}`)
+  return next
 }
 
 function switchOff(flags: ReadonlyMap<string, OptionFlag>, name: string): OptionFlag | undefined {

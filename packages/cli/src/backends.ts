@@ -9,11 +9,12 @@ import {
   flagsOf,
   none,
   type OffloadBackend,
+  type OptionFlag,
   type OptionSpecs,
   parseBackendNames,
 } from '@spillway/core'
 import { resolve } from 'import-meta-resolve'
-import type { GivenOptions } from './arguments.js'
+import { type FlagValues, givenOf } from './arguments.js'
 
 const installPrefetch = 'npm install @spillway/prefetch'
 
@@ -21,9 +22,9 @@ const installPrefetch = 'npm install @spillway/prefetch'
 export interface ChosenBackends {
   readonly backends: readonly OffloadBackend[]
   /** Of the chosen ones. */
-  readonly options: OptionSpecs
+  readonly flags: readonly OptionFlag[]
   /** Of built-in backends that were not chosen: given all the same, they are ignored with a warning. */
-  readonly ignoredOptions: OptionSpecs
+  readonly ignored: readonly OptionFlag[]
 }
 
 /** What the command line knows by name. Packages are imported when they are chosen, not before. */
@@ -35,7 +36,7 @@ export async function createRegistry(): Promise<BackendRegistry> {
     .register({ name: 'prefetch', load: loadPrefetch, package: '@spillway/prefetch', install: installPrefetch })
 }
 
-/** Without the addon; empty when the package is not installed. */
+/** Without the addon; empty when the package cannot be imported: why, it says when it is chosen. */
 async function prefetchSpecs(): Promise<OptionSpecs> {
   try {
     return (await import('@spillway/prefetch/options')).prefetchOptions
@@ -48,37 +49,36 @@ async function prefetchSpecs(): Promise<OptionSpecs> {
 export async function chooseBackends(names: string, reserved: OptionSpecs): Promise<ChosenBackends> {
   const registry = await createRegistry()
   const backends: OffloadBackend[] = []
-  let options: OptionSpecs = {}
+  const flags: OptionFlag[] = []
   const taken = new Set(flagsOf(reserved).map(({ flag }) => flag))
   for (const name of parseBackendNames(names)) {
     const backend = await registry.resolve(name, { importModule })
     checkFlagCollisions(backend.name, backend.options, taken)
-    for (const { flag } of flagsOf(backend.options)) taken.add(flag)
-    options = { ...options, ...backend.options }
+    for (const flag of flagsOf(backend.options)) {
+      taken.add(flag.flag)
+      flags.push(flag)
+    }
     backends.push(backend)
   }
-  const others = flagsOf(await prefetchSpecs()).filter(({ flag }) => !taken.has(flag))
-  return { backends, options, ignoredOptions: Object.fromEntries(others.map(({ key, spec }) => [key, spec])) }
+  const ignored = flagsOf(await prefetchSpecs()).filter(({ flag }) => !taken.has(flag))
+  return { backends, flags, ignored }
 }
 
 /** Each backend with the options that are its own. */
-export function configureBackends({ backends }: ChosenBackends, given: GivenOptions): readonly ConfiguredBackend[] {
-  return backends.map((backend) => {
-    const own = Object.entries(given).filter(([key]) => key in backend.options)
-    return configure(backend, Object.fromEntries(own))
-  })
+export function configureBackends({ backends }: ChosenBackends, values: FlagValues): readonly ConfiguredBackend[] {
+  return backends.map((backend) => configure(backend, givenOf(backend.options, values)))
 }
 
 /** Options given for a backend that was not chosen, as flags. */
-export function ignoredFlags({ ignoredOptions }: ChosenBackends, given: GivenOptions): readonly string[] {
-  return flagsOf(ignoredOptions)
-    .filter(({ key }) => key in given)
-    .map(({ flag }) => `--${flag}`)
+export function ignoredFlags({ ignored }: ChosenBackends, values: FlagValues): readonly string[] {
+  return ignored.filter(({ flag }) => values.has(flag)).map(({ flag }) => `--${flag}`)
 }
 
-/** A module as the user's directory sees it, else as this package does; undefined when it is in neither. */
+/** A module as the user's directory sees it, else a package as this one does; undefined when it is in neither. */
 async function importModule(specifier: string): Promise<unknown> {
-  for (const from of [pathToFileURL(`${process.cwd()}/`).href, import.meta.url]) {
+  const here = pathToFileURL(`${process.cwd()}/`).href
+  const isPath = specifier.startsWith('.') || specifier.startsWith('/')
+  for (const from of isPath ? [here] : [here, import.meta.url]) {
     let url: string
     try {
       url = resolve(specifier, from)

@@ -1,15 +1,16 @@
 #!/usr/bin/env node
 // The spillway command. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 import { readFileSync } from 'node:fs'
-import { didYouMean, isSpillwayError, type OptionSpecs } from '@spillway/core'
-import { type GivenOptions, parseArguments, peekFlag, usage } from './arguments.js'
-import { type ChosenBackends, chooseBackends } from './backends.js'
+import { didYouMean, flagsOf, isSpillwayError, type OptionSpecs, SpillwayError } from '@spillway/core'
+import { givenOf, parseArguments, peekFlag, usage } from './arguments.js'
+import { chooseBackends } from './backends.js'
 import { type CommandName, commandOptions } from './command-options.js'
 import { doctor } from './doctor.js'
 import { generalHelp, helpOf } from './help.js'
 import { logits } from './logits.js'
 import { Output } from './output.js'
 import { run } from './run.js'
+import type { Invocation } from './session.js'
 
 async function main(words: readonly string[], output: Output, signal: AbortSignal): Promise<void> {
   const [first, ...rest] = words
@@ -28,35 +29,22 @@ async function main(words: readonly string[], output: Output, signal: AbortSigna
   }
   const command = first as CommandName
   const own: OptionSpecs = commandOptions[command]
-  // Which options exist depends on the backend, so it is looked for before the options are.
-  const named = command === 'doctor' ? 'none' : (peekFlag(rest, 'offload-backend') ?? 'auto')
   const helping = rest.includes('--help') || rest.includes('-h')
+  // Which options exist depends on the backend, so it is looked for before the options are.
+  const named = command === 'doctor' || helping ? 'auto' : (peekFlag(rest, 'offload-backend') ?? 'auto')
   const chosen = await chooseBackends(named, own)
-  const backendOptions = { ...chosen.options, ...chosen.ignoredOptions }
   if (helping) {
-    process.stdout.write(`${helpOf(command, backendOptions)}\n`)
+    process.stdout.write(`${helpOf(command, chosen.flags)}\n`)
     return
   }
-  const given = parseArguments(rest, command === 'doctor' ? own : { ...own, ...backendOptions })
-  await start(command, given, chosen, output, signal)
+  const values = parseArguments(rest, [
+    ...flagsOf(own),
+    ...(command === 'doctor' ? [] : [...chosen.flags, ...chosen.ignored]),
+  ])
+  await commands[command]({ given: givenOf(own, values), values, chosen, output, signal })
 }
 
-function start(
-  command: CommandName,
-  given: GivenOptions,
-  chosen: ChosenBackends,
-  output: Output,
-  signal: AbortSignal,
-): Promise<void> {
-  switch (command) {
-    case 'run':
-      return run(given, chosen, output, signal)
-    case 'logits':
-      return logits(given, chosen, output, signal)
-    case 'doctor':
-      return doctor(given, output, signal)
-  }
-}
+const commands: Readonly<Record<CommandName, (invocation: Invocation) => Promise<void>>> = { run, logits, doctor }
 
 const words = process.argv.slice(2)
 const output = new Output(words.includes('--json'))
@@ -76,7 +64,7 @@ try {
   await main(words, output, interrupt.signal)
 } catch (error) {
   if (interrupt.signal.aborted && isSpillwayError(error, 'SPILLWAY_ABORTED')) {
-    output.note('interrupted')
+    output.error(new SpillwayError('SPILLWAY_ABORTED', 'interrupted', { cause: error }))
     process.exitCode = 130
   } else {
     output.error(error)

@@ -2,13 +2,11 @@ import { readFileSync } from 'node:fs'
 import { formatBytes, type PinSetting, pinPolicy, readEnvironment, shouldPinMemory } from '@spillway/core'
 import { Kernels } from '@spillway/decoder'
 import { cudaStatus, type NativeDevice, systemMemory } from '@spillway/device'
-import type { GivenOptions } from './arguments.js'
 import { createRegistry } from './backends.js'
-import type { Output } from './output.js'
-import { openSelectedDevice } from './session.js'
+import { type Invocation, openSelectedDevice } from './session.js'
 
 /** `spillway doctor`: what is here and, where something is not, why not. */
-export async function doctor(given: GivenOptions, output: Output, signal: AbortSignal): Promise<void> {
+export async function doctor({ given, output, signal }: Invocation): Promise<void> {
   const device = await openSelectedDevice(given)
   try {
     const pin = shouldPinMemory(
@@ -49,7 +47,7 @@ type Report = {
   readonly memory: {
     readonly totalBytes: number
     readonly availableBytes: number
-    readonly lockableBytes: number | null
+    readonly lockableBytes: number | 'unlimited' | 'unknown'
   }
   readonly link: LinkRates
   readonly kernels: readonly { readonly name: string; readonly image: string; readonly hostTwin: boolean }[]
@@ -69,7 +67,7 @@ function lines(report: Report): string[] {
     ),
     `pinning   ${report.pinned.pin ? 'yes' : 'no'}: ${report.pinned.reason}`,
     `memory    ${formatBytes(memory.availableBytes)} available of ${formatBytes(memory.totalBytes)}; ` +
-      `lockable: ${memory.lockableBytes === null ? 'unlimited' : formatBytes(memory.lockableBytes)}`,
+      `lockable: ${typeof memory.lockableBytes === 'number' ? formatBytes(memory.lockableBytes) : memory.lockableBytes}`,
     `link      host to device ${rate(link.hostToDeviceBytesPerSecond)}, back ${rate(link.deviceToHostBytesPerSecond)} ` +
       `(${link.storage}, median of ${link.runs} copies of ${formatBytes(link.bytes)})`,
     `kernels   ${kernels.length} host twins (${report.instructionSet}), ${images} with an image for a GPU`,
@@ -77,10 +75,14 @@ function lines(report: Report): string[] {
   ]
 }
 
-/** RLIMIT_MEMLOCK of this process; null: no limit. */
-function lockableBytes(): number | null {
-  const soft = /^Max locked memory\s+(\d+|unlimited)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1]
-  return soft === undefined || soft === 'unlimited' ? null : Number(soft)
+/** RLIMIT_MEMLOCK of this process, in bytes where there is a limit. */
+function lockableBytes(): number | 'unlimited' | 'unknown' {
+  try {
+    const soft = /^Max locked memory\s+(\d+|unlimited)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1]
+    return soft === undefined ? 'unknown' : soft === 'unlimited' ? soft : Number(soft)
+  } catch {
+    return 'unknown'
+  }
 }
 
 interface LinkRates {

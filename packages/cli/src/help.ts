@@ -1,4 +1,4 @@
-import { type OptionSpecs, optionHelp } from '@spillway/core'
+import { type OptionFlag, optionHelp } from '@spillway/core'
 import { type CommandName, commandHelp, commandOptions } from './command-options.js'
 
 export function generalHelp(): string {
@@ -13,10 +13,10 @@ export function generalHelp(): string {
   ].join('\n')
 }
 
-/** `backendOptions`: of the chosen backend and of those that come with Spillway. */
-export function helpOf(command: CommandName, backendOptions: OptionSpecs): string {
+/** `backendFlags`: of the backends that come with Spillway; another one's package says what it takes. */
+export function helpOf(command: CommandName, backendFlags: readonly OptionFlag[]): string {
   const parts = [`spillway ${command}: ${commandHelp[command]}`, '', ...optionHelp(commandOptions[command])]
-  const backendLines = optionHelp(backendOptions)
+  const backendLines = optionHelp(Object.fromEntries(backendFlags.map(({ key, spec }) => [key, spec])))
   if (command !== 'doctor' && backendLines.length > 0) parts.push('', 'Options of backends:', ...backendLines)
   return parts.join('\n')
 }

@@ -1,17 +1,11 @@
-import { type GivenOptions, usage } from './arguments.js'
-import type { ChosenBackends } from './backends.js'
-import type { Output } from './output.js'
-import { withModel } from './session.js'
+import { usage } from './arguments.js'
+import { type Invocation, withModel } from './session.js'
 
 /** `spillway logits`: for comparing with another implementation. */
-export async function logits(
-  given: GivenOptions,
-  chosen: ChosenBackends,
-  output: Output,
-  signal: AbortSignal,
-): Promise<void> {
+export async function logits(invocation: Invocation): Promise<void> {
+  const { given, output, signal } = invocation
   const tokens = parseTokens(given.tokens as string | undefined)
-  await withModel(given, chosen, output, signal, async ({ model }) => {
+  await withModel(invocation, async ({ model }) => {
     const rows = await model.logits(tokens, { signal })
     const argmax = rows.map((row) => row.reduce((best, value, i) => (value > (row[best] as number) ? i : best), 0))
     output.object({ logits: rows.map((row) => [...row]), argmax })

@@ -20,7 +20,7 @@ export class Output {
   }
 
   object(value: unknown): void {
-    if (this.json) process.stdout.write(`${JSON.stringify(value)}\n`)
+    if (this.json) process.stdout.write(`${toJson(value)}\n`)
   }
 
   note(text: string): void {
@@ -44,8 +44,25 @@ export class Output {
     const coded = isSpillwayError(error)
     const code = coded ? error.code : 'SPILLWAY_INTERNAL'
     this.note(`${code}: ${messageOf(error)}`)
+    if (error instanceof Error && error.cause !== undefined && messageOf(error.cause) !== messageOf(error)) {
+      this.note(`  because: ${messageOf(error.cause)}`)
+    }
     this.object({ error: { code, message: messageOf(error), details: coded ? error.details : {} } })
   }
+}
+
+/** Details come from backends too, and may hold what JSON cannot: numbers too large, or themselves. */
+function toJson(value: unknown): string {
+  const open: unknown[] = []
+  return JSON.stringify(value, function (this: unknown, _key, part: unknown) {
+    if (typeof part === 'bigint') return part.toString()
+    if (typeof part !== 'object' || part === null) return part
+    // `this` is the object that `part` lies in: what was opened after it is closed again.
+    while (open.length > 0 && open.at(-1) !== this) open.pop()
+    if (open.includes(part)) return '(circular)'
+    open.push(part)
+    return part
+  })
 }
 
 export function statsLine(model: Model): string {

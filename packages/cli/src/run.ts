@@ -1,26 +1,21 @@
 import { randomInt } from 'node:crypto'
-import type { GivenOptions } from './arguments.js'
-import type { ChosenBackends } from './backends.js'
-import { type Output, statsLine } from './output.js'
-import { withModel } from './session.js'
+import { statsLine } from './output.js'
+import { type Invocation, withModel } from './session.js'
 
 const demoPrompt = 'The captain'
 
 /** `spillway run`: text on stdout as it comes, everything about it on stderr. */
-export async function run(
-  given: GivenOptions,
-  chosen: ChosenBackends,
-  output: Output,
-  signal: AbortSignal,
-): Promise<void> {
-  await withModel(given, chosen, output, signal, async ({ device, model, loadMs }) => {
+export async function run(invocation: Invocation): Promise<void> {
+  const { given, output, signal } = invocation
+  const seed = (given.seed as number | undefined) ?? randomInt(2 ** 31)
+  await withModel(invocation, async ({ device, model, loadMs }) => {
     output.note(`${device.name}, backend ${model.names.join('+')}, loaded in ${loadMs.toFixed(0)} ms`)
     // Without a tokenizer (random weights need none) there is no text: token 0 begins, ids come out.
     const prompt = (given.prompt as string | undefined) ?? (model.tokenizer === undefined ? [0] : demoPrompt)
     const generation = model.generate(prompt, {
       maxTokens: (given.maxTokens as number | undefined) ?? 128,
       temperature: (given.temperature as number | undefined) ?? 0.7,
-      seed: (given.seed as number | undefined) ?? randomInt(2 ** 31),
+      seed,
       ...(given.topK === undefined ? {} : { topK: given.topK as number }),
       ...(given.topP === undefined ? {} : { topP: given.topP as number }),
       ...(given.stop === undefined ? {} : { stop: given.stop as readonly string[] }),
@@ -38,7 +33,7 @@ export async function run(
     const { timings, promptTokens, finishReason } = await generation.result
     const stats = model.stats()
     output.note(
-      `${statsLine(model)}; ${tokens.length} tokens (${finishReason}), ` +
+      `${statsLine(model)}; ${tokens.length} tokens (${finishReason}), seed ${seed}, ` +
         `prefill ${timings.prefillMs.toFixed(0)} ms, ${timings.decodeTokensPerSecond.toFixed(1)} tokens/s`,
     )
     output.object({
@@ -46,6 +41,7 @@ export async function run(
       tokens,
       promptTokens,
       finishReason,
+      seed,
       device: device.name,
       backend: model.names.join('+'),
       stats,

@@ -2,9 +2,20 @@ import { formatBytes, type PinSetting } from '@spillway/core'
 import { loadModel, type Model } from '@spillway/decoder'
 import { modelDirectory } from '@spillway/demo-model'
 import { type NativeDevice, openDevice } from '@spillway/device'
-import type { GivenOptions } from './arguments.js'
+import type { FlagValues, GivenOptions } from './arguments.js'
 import { type ChosenBackends, configureBackends, ignoredFlags } from './backends.js'
 import type { Output } from './output.js'
+
+/** A command line, understood. */
+export interface Invocation {
+  /** Of the command's own options. */
+  readonly given: GivenOptions
+  readonly values: FlagValues
+  readonly chosen: ChosenBackends
+  readonly output: Output
+  /** Ctrl-C. */
+  readonly signal: AbortSignal
+}
 
 export interface Session {
   readonly device: NativeDevice
@@ -22,18 +33,15 @@ export function openSelectedDevice(given: GivenOptions): Promise<NativeDevice> {
 
 /** Opens the device, loads the model, runs `body`, and gives everything back whatever happens. */
 export async function withModel<T>(
-  given: GivenOptions,
-  chosen: ChosenBackends,
-  output: Output,
-  signal: AbortSignal,
+  { given, values, chosen, output, signal }: Invocation,
   body: (session: Session) => Promise<T>,
 ): Promise<T> {
-  const ignored = ignoredFlags(chosen, given)
+  const ignored = ignoredFlags(chosen, values)
   if (ignored.length > 0) {
     const names = chosen.backends.map(({ name }) => name).join('+')
     output.note(`note: ${ignored.join(', ')} ignored: the backend ${names} has no such option`)
   }
-  const offload = configureBackends(chosen, given)
+  const offload = configureBackends(chosen, values)
   const device = await openSelectedDevice(given)
   try {
     const start = performance.now()

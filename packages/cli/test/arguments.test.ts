@@ -1,8 +1,11 @@
+import { flagsOf } from '@spillway/core'
 import { expect, test } from 'vitest'
-import { parseArguments, peekFlag } from '../src/arguments.js'
+import { givenOf, parseArguments, peekFlag } from '../src/arguments.js'
 import { commandOptions } from '../src/command-options.js'
 
-const parse = (...words: string[]): unknown => parseArguments(words, commandOptions.run)
+const parse = (...words: string[]): unknown => {
+  return givenOf(commandOptions.run, parseArguments(words, flagsOf(commandOptions.run)))
+}
 
 test('flags in both forms, switches and their opposites, sizes, repeated texts', () => {
   expect(parse('--max-tokens', '5', '--prompt=a=b', '--device-memory', '4.5MiB', '--json')).toEqual({
@@ -11,7 +14,7 @@ test('flags in both forms, switches and their opposites, sizes, repeated texts',
     deviceMemory: 4718592,
     json: true,
   })
-  expect(parse('--no-json', '--stop', 'a', '--stop', '--b')).toEqual({ json: false, stop: ['a', '--b'] })
+  expect(parse('--no-json', '--stop', 'a', '--stop=--b')).toEqual({ json: false, stop: ['a', '--b'] })
   expect(parse('--prompt', '')).toEqual({ prompt: '' })
 })
 
@@ -27,6 +30,7 @@ test.each([
   [['--temperature', 'NaN'], 'SPILLWAY_INVALID_OPTION', /temperature/],
   [['--device-memory', 'lots'], 'SPILLWAY_INVALID_OPTION', /device-memory/],
   [['--pin-memory', 'maybe'], 'SPILLWAY_INVALID_OPTION', /auto.*on.*off/],
+  [['--prompt', '--json'], 'SPILLWAY_USAGE', /--prompt=--json/],
   [['--no-prompt'], 'SPILLWAY_USAGE', /--no-prompt/],
   [['--constructor', '1'], 'SPILLWAY_USAGE', /--constructor/],
 ])('%j is refused: %s', (words, code, message) => {

@@ -105,13 +105,25 @@ test("somebody's own backend, by path, with a flag of its own", async () => {
   const core = pathToFileURL(join(import.meta.dirname, '../../core/dist/index.js')).href
   writeFileSync(
     join(scratch, 'mine.mjs'),
-    `import { none } from ${JSON.stringify(core)}
-     export default { ...none, name: 'mine', options: { loud: { type: 'flag', default: false, help: 'say so' } },
-       create: (context, config) => { if (config.loud) console.error('LOUD'); return none.create(context, {}) } }`,
+    `import { none, SpillwayError } from ${JSON.stringify(core)}
+     export default { ...none, name: 'mine', options: {
+         loud: { type: 'flag', default: false, help: 'say so' },
+         seed: { type: 'integer', default: 0, flag: 'my-seed', help: 'a key that the command has too' } },
+       create: async (context, config) => {
+         if (config.loud) console.error('LOUD', config.seed)
+         if (config.seed === 13) {
+           const details = { large: 2n ** 70n }
+           details.self = details
+           throw new SpillwayError('SPILLWAY_MINE', 'thirteen', { details })
+         }
+         return none.create(context, {})
+       } }`,
   )
-  const words = ['run', '--json', ...small, '--offload-backend', './mine.mjs', '--loud']
-  const { status, stdout, stderr } = await spillway(words, { cwd: scratch })
-  expect(stderr).toMatch(/LOUD/)
+  const words = ['run', '--json', ...small, '--offload-backend', './mine.mjs', '--loud', '--my-seed']
+  const failed = await spillway([...words, '13'], { cwd: scratch })
+  expect(onlyObject(failed.stdout)).toMatchObject({ error: { code: 'SPILLWAY_MINE', message: 'thirteen' } })
+  const { status, stdout, stderr } = await spillway([...words, '7'], { cwd: scratch })
+  expect(stderr).toMatch(/LOUD 7/)
   expect(status).toBe(0)
   expect((onlyObject(stdout) as RunObject).backend).toBe('mine')
 })
@@ -119,6 +131,7 @@ test("somebody's own backend, by path, with a flag of its own", async () => {
 test.each([
   [['run', '--offload-backend', 'prefech'], 1, /SPILLWAY_UNKNOWN_BACKEND.*prefetch/s],
   [['run', '--offload-backend', './nowhere.mjs'], 1, /SPILLWAY_UNKNOWN_BACKEND/],
+  [['run', '--offload-backend', './cli.js'], 1, /SPILLWAY_UNKNOWN_BACKEND/],
   [['run', '--offload-backend', 'none+prefetch'], 1, /SPILLWAY_BACKEND_CONFLICT/],
   [['run', '--model', '/nowhere'], 1, /SPILLWAY_DECODER_CONFIG.*\/nowhere/],
   [['run', '--device', 'cuda:9'], 1, /SPILLWAY_DEVICE_UNAVAILABLE.*(driver|host device)/],
