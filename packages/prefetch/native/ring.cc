@@ -1,152 +1,246 @@
 #include "ring.hpp"
 
+#include <string>
+
 namespace spillway::prefetch {
 
-static Reference<spillway_event> create_event(const spillway_api* api, spillway_device* device) {
+Ring::Ring(const spillway_api* api, spillway_stream* copy_stream, const std::vector<RingElement>& elements,
+           const std::vector<spillway_buffer*>& slots)
+    : api_(api),
+      copy_stream_(Reference<spillway_stream>::retain(api, copy_stream)),
+      device_(api->device_of(reinterpret_cast<spillway_object*>(copy_stream))) {
+  const size_t n = elements.size();
+  if (slots.empty() || slots.size() > n || n >= kNoElement) {
+    throw StatusError(SPILLWAY_STATUS_INVALID_ARGUMENT, "ring_create",
+                      "a ring of " + std::to_string(n) + " elements cannot have " + std::to_string(slots.size()) +
+                          " slots: it needs at least 1 and at most as many as elements");
+  }
+  for (spillway_buffer* buffer : slots) {
+    slots_.push_back({Reference<spillway_buffer>::retain(api, buffer), {make_event()}, {make_event()}});
+  }
+  for (size_t i = 0; i < n; ++i) {
+    const uint64_t bytes = elements[i].bytes;
+    const spillway_buffer_info slab = describe(api, elements[i].slab);
+    const spillway_buffer_info slot = describe(api, slots[i % slots.size()]);
+    if (slab.storage == SPILLWAY_STORAGE_DEVICE || slot.storage != SPILLWAY_STORAGE_DEVICE || bytes > slab.bytes ||
+        bytes > slot.bytes) {
+      throw StatusError(SPILLWAY_STATUS_INVALID_ARGUMENT, "ring_create",
+                        "the " + std::to_string(bytes) + " bytes of element " + std::to_string(i) +
+                            " must lie in a host slab and fit into a device slot; the slab has " +
+                            std::to_string(slab.bytes) + ", the slot " + std::to_string(slot.bytes));
+    }
+    // An element that has its slot for itself is copied once, before any capture.
+    const bool shares_slot = i >= slots.size() || i + slots.size() < n;
+    if (shares_slot && slab.storage == SPILLWAY_STORAGE_PAGEABLE) copies_can_be_captured_ = false;
+    elements_.push_back({Reference<spillway_buffer>::retain(api, elements[i].slab), bytes});
+  }
+  eager_ = {make_event(), make_event()};
+  captured_ = {make_event(), make_event()};
+  join_ = make_event();
+}
+
+Ring::Event Ring::make_event() const {
   spillway_event* event = nullptr;
-  check(api->event_create, device, &event);
-  return Reference<spillway_event>::adopt(api, event);
+  check(api_->event_create, device_, &event);
+  return Event::adopt(api_, event);
 }
 
-Ring::Ring(const spillway_api* api, Reference<spillway_stream> copy_stream, std::vector<Element> elements,
-           std::vector<Reference<spillway_buffer>> slots)
-    : api_(api), copy_stream_(std::move(copy_stream)), elements_(std::move(elements)) {
-  spillway_device* device = api->device_of(reinterpret_cast<spillway_object*>(copy_stream_.get()));
-  fork_ = create_event(api, device);
-  join_ = create_event(api, device);
-  handover_ = create_event(api, device);
-  for (const Element& element : elements_) {
-    if (describe(api, element.slab.get()).storage == SPILLWAY_STORAGE_PAGEABLE) pinned_ = false;
+void Ring::check_element(const char* call, uint32_t element) const {
+  if (!open_) {
+    throw StatusError(SPILLWAY_STATUS_INVALID_ARGUMENT, call, "there is no open forward; begin one first");
   }
-  for (Reference<spillway_buffer>& buffer : slots) {
-    Slot slot;
-    slot.buffer = std::move(buffer);
-    slot.done_eager = create_event(api, device);
-    slot.done_captured = create_event(api, device);
-    slots_.push_back(std::move(slot));
+  if (element >= elements_.size()) {
+    throw StatusError(
+        SPILLWAY_STATUS_INVALID_ARGUMENT, call,
+        "the ring has " + std::to_string(elements_.size()) + " elements, and no element " + std::to_string(element));
   }
 }
 
-bool Ring::canonical() const {
-  for (size_t k = 0; k < slots_.size(); ++k) {
-    if (slots_[k].occupant != static_cast<int64_t>(k)) return false;
-  }
-  return true;
+void Ring::check_same_device(const char* call, spillway_stream* stream) const {
+  if (api_->device_of(reinterpret_cast<spillway_object*>(stream)) == device_) return;
+  throw StatusError(SPILLWAY_STATUS_WRONG_DEVICE, call,
+                    "the stream belongs to another device than the offloaded weights; use a stream of their device");
 }
 
-void Ring::start(spillway_stream* compute) {
-  compute_ = Reference<spillway_stream>::retain(api_, compute);
-  fill_slots();
+void Ring::check_capture_unchanged(const char* call) const {
+  if (is_capturing(stream_.get()) == capturing_) return;
+  throw StatusError(SPILLWAY_STATUS_CAPTURE, call,
+                    "a capture began or ended within a forward; begin it before beginForward() and end it after end()");
 }
 
-void Ring::begin(spillway_stream* compute) {
-  bool capturing = api_->stream_capturing(compute) != 0;
-  if (capturing && !pinned_ && size() > slots()) {
-    throw StatusError(SPILLWAY_STATUS_CAPTURE, "begin",
-                      "the offloaded layers lie in unpinned host memory, and a copy from there cannot be recorded: pin "
-                      "it (--pin-memory on), give every layer a slot of its own, or run without capturing");
+void Ring::start(spillway_stream* stream) {
+  check_same_device("ring_start", stream);
+  if (is_capturing(stream)) {
+    throw StatusError(SPILLWAY_STATUS_CAPTURE, "ring_start",
+                      "the compute stream is being captured; call postInit() before the capture begins");
   }
-  if (capturing && !canonical()) {
-    throw StatusError(SPILLWAY_STATUS_CAPTURE, "begin",
-                      "the slots do not hold the first layers, so this capture could not be replayed; run one forward "
-                      "without capturing first");
-  }
-  if (compute_ && compute_.get() != compute) {
-    // Its kernels may still read the slots.
-    check(api_->event_record, handover_.get(), compute_.get());
-    check(api_->event_wait, handover_.get(), compute, capturing ? SPILLWAY_WAIT_EXTERNAL : 0u);
-  }
-  compute_ = Reference<spillway_stream>::retain(api_, compute);
-  in_capture_ = capturing;
-  copied_in_capture_ = false;
-  for (Slot& slot : slots_) slot.waited_in_capture = slot.loaded_in_capture = false;
+  stream_ = Reference<spillway_stream>::retain(api_, stream);
+  restore_first_elements();
 }
 
-void Ring::wait_eager_in_capture(Slot& slot, spillway_stream* stream) {
-  check(api_->event_wait, slot.done_eager.get(), stream, SPILLWAY_WAIT_EXTERNAL);
+void Ring::begin(spillway_stream* stream) {
+  if (open_) {
+    throw StatusError(SPILLWAY_STATUS_INVALID_ARGUMENT, "ring_begin", "a forward is open already; end it first");
+  }
+  check_same_device("ring_begin", stream);
+  const bool capturing = is_capturing(stream);
+  if (capturing) begin_captured_account();
+  order_after_last_forward(stream, capturing);
+  stream_ = Reference<spillway_stream>::retain(api_, stream);
+  capturing_ = capturing;
+  copy_stream_joined_ = false;
+  open_ = true;
 }
 
-void Ring::onload(uint32_t index) {
-  const Element& element = elements_[index];
-  Slot& slot = slots_[slot_of(index)];
-  // The copy starts after everything enqueued so far, readers of the slot included. In a capture this also makes the
-  // copy stream part of it.
-  check(api_->event_record, fork_.get(), compute_.get());
-  check(api_->event_wait, fork_.get(), copy_stream_.get(), 0u);
-  if (in_capture_ && !slot.loaded_in_capture && !slot.waited_in_capture) {
-    // Nobody in this capture has waited for the copy that was filling the slot when it began.
-    wait_eager_in_capture(slot, copy_stream_.get());
-    slot.waited_in_capture = true;
+void Ring::begin_captured_account() {
+  if (!copies_can_be_captured_) {
+    throw StatusError(SPILLWAY_STATUS_CAPTURE, "ring_begin",
+                      "offloaded weights in unpinned host memory cannot be copied inside a capture; allow pinning "
+                      "(--pin-memory on), or run forwards without capturing them");
   }
-  spillway_copy copy{};
-  copy.struct_size = sizeof copy;
-  copy.to = slot.buffer.get();
-  copy.from = element.slab.get();
-  copy.bytes = element.bytes;
-  // If anything from here on fails, nobody can say what the slot holds.
-  slot.occupant = kNobody;
-  check(api_->copy, copy_stream_.get(), &copy);
-  check(api_->event_record, in_capture_ ? slot.done_captured.get() : slot.done_eager.get(), copy_stream_.get());
-  slot.occupant = index;
-  slot.loaded_in_capture = in_capture_;
-  if (in_capture_) {
-    copied_in_capture_ = true;
+  for (uint32_t k = 0; k < slots_.size(); ++k) {
+    // A replay relies on what every forward leaves behind. It cannot be put in order here: whatever is enqueued now is
+    // recorded, not done.
+    if (slots_[k].eager.element != k) {
+      throw StatusError(SPILLWAY_STATUS_CAPTURE, "ring_begin",
+                        "an earlier failure left the slots in disorder, which a capture cannot mend; run one forward "
+                        "outside of the capture first");
+    }
+  }
+  for (uint32_t k = 0; k < slots_.size(); ++k) {
+    Copy& copy = slots_[k].captured;
+    copy.element = k;
+    copy.awaited = false;
+    copy.before_capture = true;
+  }
+}
+
+// The slots are shared: a forward on another stream would overwrite what the last one still reads. The event is
+// recorded now and not at the last end(), so that it covers replays enqueued on that stream since.
+void Ring::order_after_last_forward(spillway_stream* stream, bool capturing) {
+  if (!stream_ || stream_.get() == stream) return;
+  const bool last_capturing = is_capturing(stream_.get());
+  if (last_capturing && !capturing) {
+    // The copy stream may be part of that capture: copies enqueued now would be recorded instead of done.
+    throw StatusError(SPILLWAY_STATUS_CAPTURE, "ring_begin",
+                      "the stream of the last forward is being captured; end that capture before this forward");
+  }
+  spillway_event* order = (last_capturing ? captured_ : eager_).order.get();
+  check(api_->event_record, order, stream_.get());
+  const uint32_t flags = capturing && !last_capturing ? SPILLWAY_WAIT_EXTERNAL : 0u;
+  check(api_->event_wait, order, stream, flags);
+}
+
+void Ring::before(uint32_t element) {
+  check_element("ring_before", element);
+  check_capture_unchanged("ring_before");
+  Slot& slot = slot_of(element);
+  if (copy_of(slot).element != element) {
+    ++counters_.demand_onloads;
+    onload(element);
+  }
+  await_copy(slot);
+}
+
+void Ring::after(uint32_t element) {
+  check_element("ring_after", element);
+  check_capture_unchanged("ring_after");
+  const auto elements = static_cast<uint32_t>(elements_.size());
+  const uint32_t next = next_element(element, elements, static_cast<uint32_t>(slots_.size()));
+  if (copy_of(slot_of(next)).element != next) onload(next);
+}
+
+void Ring::end(bool ok) {
+  if (!open_) {
+    throw StatusError(SPILLWAY_STATUS_INVALID_ARGUMENT, "ring_end", "there is no open forward; begin one first");
+  }
+  open_ = false;
+  if (is_capturing(stream_.get()) != capturing_) {
+    // Nothing may be enqueued, and nothing has to be: the account is true, and the next forward goes by it.
+    if (ok) check_capture_unchanged("ring_end");
+    return;
+  }
+  if (restore_first_elements()) ++counters_.resets;
+  if (copy_stream_joined_) {
+    check(api_->event_record, join_.get(), copy_stream_.get());
+    check(api_->event_wait, join_.get(), stream_.get(), 0u);
+  }
+}
+
+void Ring::rebuild(uint32_t slot, spillway_stream* stream) {
+  if (slot >= slots_.size()) {
+    throw StatusError(SPILLWAY_STATUS_INVALID_ARGUMENT, "ring_rebuild", "the ring has no such slot");
+  }
+  check_same_device("ring_rebuild", stream);
+  if (open_ || is_capturing(stream) || is_capturing(copy_stream_.get())) {
+    throw StatusError(SPILLWAY_STATUS_CAPTURE, "ring_rebuild",
+                      "slots cannot be filled again within a forward or a capture; end both before waking");
+  }
+  Copy& last = slots_[slot].eager;
+  if (last.element == kNoElement) return;  // whoever reads the slot first copies into it
+  const uint32_t element = last.element;
+  check(api_->event_wait, last.done.get(), stream, 0u);  // or two copies would write at once
+  last.element = kNoElement;                             // until everything below is enqueued
+  enqueue_copy(element, stream);
+  check(api_->event_record, last.done.get(), stream);
+  last.element = element;
+  last.awaited = false;  // whoever reads the slot or copies into it waits
+  ++counters_.onloads;
+  counters_.onloaded_bytes += elements_[element].bytes;
+}
+
+void Ring::await_copy(Slot& slot) {
+  Copy& copy = copy_of(slot);
+  if (copy.awaited) return;
+  if (copy.before_capture) {
+    check(api_->event_wait, slot.eager.done.get(), stream_.get(), SPILLWAY_WAIT_EXTERNAL);
+  } else {
+    check(api_->event_wait, copy.done.get(), stream_.get(), 0u);
+  }
+  copy.awaited = true;
+}
+
+void Ring::onload(uint32_t element) {
+  Slot& slot = slot_of(element);
+  // A copy nobody came to read. In a capture the new one would race with it; outside, waiting keeps the promise that no
+  // slot has more than one unfinished copy once the forward's stream is idle, which core checks statistics by.
+  await_copy(slot);
+  Copy& last = copy_of(slot);
+  last.element = kNoElement;  // until everything below is enqueued
+  spillway_event* fork = (capturing_ ? captured_ : eager_).fork.get();
+  check(api_->event_record, fork, stream_.get());
+  check(api_->event_wait, fork, copy_stream_.get(), 0u);
+  copy_stream_joined_ = capturing_;
+  enqueue_copy(element, copy_stream_.get());
+  check(api_->event_record, last.done.get(), copy_stream_.get());
+  last.element = element;
+  last.awaited = false;
+  last.before_capture = false;
+  if (capturing_) {
     ++counters_.captured_onloads;
   } else {
-    counters_.onloaded_bytes += element.bytes;
     ++counters_.onloads;
+    counters_.onloaded_bytes += elements_[element].bytes;
   }
 }
 
-void Ring::before(uint32_t index) {
-  Slot& slot = slots_[slot_of(index)];
-  if (slot.occupant != static_cast<int64_t>(index)) {
-    onload(index);
-    ++counters_.demand_onloads;
-  }
-  if (!in_capture_) {
-    // Only this one's copy: those of other slots keep flowing.
-    check(api_->event_wait, slot.done_eager.get(), compute_.get(), 0u);
-  } else if (slot.loaded_in_capture) {
-    check(api_->event_wait, slot.done_captured.get(), compute_.get(), 0u);
-  } else if (!slot.waited_in_capture) {
-    wait_eager_in_capture(slot, compute_.get());
-    slot.waited_in_capture = true;
-  }
-}
-
-void Ring::after(uint32_t index) {
-  // The same slot's next element, or its first: an element that has the slot for itself is never copied again.
-  uint32_t next = index + slots() < size() ? index + slots() : index % slots();
-  if (slots_[slot_of(next)].occupant != static_cast<int64_t>(next)) onload(next);
-}
-
-void Ring::fill_slots() {
-  for (uint32_t k = 0; k < slots(); ++k) {
-    if (slots_[k].occupant != static_cast<int64_t>(k)) onload(k);
-  }
-}
-
-void Ring::end() {
-  if (!canonical()) ++counters_.resets;
-  fill_slots();
-  if (in_capture_ && copied_in_capture_) {
-    check(api_->event_record, join_.get(), copy_stream_.get());
-    check(api_->event_wait, join_.get(), compute_.get(), 0u);
-  }
-  in_capture_ = false;
-}
-
-void Ring::rebuild(uint32_t index, spillway_stream* stream) {
-  const Slot& slot = slots_[index];
-  if (slot.occupant == kNobody) return;
-  const Element& element = elements_[static_cast<size_t>(slot.occupant)];
+void Ring::enqueue_copy(uint32_t element, spillway_stream* stream) {
   spillway_copy copy{};
   copy.struct_size = sizeof copy;
-  copy.to = slot.buffer.get();
-  copy.from = element.slab.get();
-  copy.bytes = element.bytes;
+  copy.to = slot_of(element).buffer.get();
+  copy.from = elements_[element].slab.get();
+  copy.bytes = elements_[element].bytes;
   check(api_->copy, stream, &copy);
+}
+
+bool Ring::restore_first_elements() {
+  bool restored = false;
+  for (uint32_t k = 0; k < slots_.size(); ++k) {
+    if (copy_of(slots_[k]).element == k) continue;
+    onload(k);
+    restored = true;
+  }
+  return restored;
 }
 
 }  // namespace spillway::prefetch

@@ -1,11 +1,7 @@
-// The ring: offloaded layers pass through a few device slots in the order of the forward. Pure over the C ABI.
-//
-// Element i lives in slot i mod slots. All decisions are taken when work is enqueued and follow from one fact a slot:
-// who is in it once everything enqueued so far is done. So any order of calls is right: a skipped, repeated or
-// unexpected layer finds somebody else in its slot and is brought in on demand. The order of vLLM's prefetch offloader
-// (next(i) stays in the slot just released) is what makes the usual order never wait longer than it must.
-//
-// One thread at a time (the JavaScript thread of the environment that made it).
+// The ring of prefetch: the host bytes of n elements (slabs) pass through S fixed device buffers (slots), each copied
+// ahead of its use on one copy stream. Element i always goes to slot i mod S, so that kernels read it at one address.
+// Which element is copied next is vLLM's rule (as of its PR #54975). What differs: a slot that holds the right element
+// is never copied again, and what a slot holds is known, not assumed, so any order of calls gives right bytes.
 #pragma once
 
 #include <cstdint>
@@ -14,73 +10,112 @@
 
 namespace spillway::prefetch {
 
-struct RingCounters {
-  uint64_t onloaded_bytes = 0;    // enqueued outside captures; what a graph copies is counted by the device alone
-  uint64_t onloads = 0;           // likewise
-  uint64_t captured_onloads = 0;  // recorded into captures
-  uint64_t demand_onloads = 0;    // of all: not started ahead
-  uint64_t resets = 0;            // forwards that ended with other elements in the slots than the next one starts with
+inline constexpr uint32_t kNoElement = UINT32_MAX;
+
+/// Which element goes into the slot of `element` when that one is done: the one `slots` ahead or, at the end, the first
+/// of those that share the slot, ready for the next forward. Itself when it shares its slot with nobody.
+inline uint32_t next_element(uint32_t element, uint32_t elements, uint32_t slots) {
+  return slots < elements - element ? element + slots : element % slots;
+}
+
+struct RingElement {
+  spillway_buffer* slab;  // host memory
+  uint64_t bytes;         // of it, from its start
 };
 
+/// Since the ring was made.
+struct RingCounters {
+  uint64_t onloads = 0;         // copies enqueued outside captures; replays of a graph are not seen here
+  uint64_t onloaded_bytes = 0;  // of those
+  uint64_t captured_onloads = 0;
+  uint64_t demand_onloads = 0;  // of both kinds: begun only when the element was about to be read
+  uint64_t resets = 0;          // ends of forwards that found a slot without its first element
+};
+
+/// One thread at a time. Methods only enqueue, and never block on the device. All throw StatusError. Keeps its buffers
+/// and streams until it is destroyed; work enqueued by then keeps what it needs itself.
 class Ring {
  public:
-  struct Element {
-    Reference<spillway_buffer> slab;
-    uint64_t bytes;
-  };
+  /// `slots`: at least one, at most as many as elements; slot k has room for every element i with i mod S = k.
+  Ring(const spillway_api* api, spillway_stream* copy_stream, const std::vector<RingElement>& elements,
+       const std::vector<spillway_buffer*>& slots);
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
 
-  /// At most as many slots as elements; slot k is large enough for every element i with i mod slots = k.
-  Ring(const spillway_api* api, Reference<spillway_stream> copy_stream, std::vector<Element> elements,
-       std::vector<Reference<spillway_buffer>> slots);
+  /// Starts the first onloads, once everything enqueued on `stream` so far is done. Once, before the first forward.
+  void start(spillway_stream* stream);
 
-  /// The first onloads, after what is enqueued on the stream.
-  void start(spillway_stream* compute);
-
-  uint32_t size() const { return static_cast<uint32_t>(elements_.size()); }
-  uint32_t slots() const { return static_cast<uint32_t>(slots_.size()); }
-
-  /// Begins a forward on this stream, ordered after the last one's. Also in a capture.
-  void begin(spillway_stream* compute);
-  /// From here on work on the compute stream reads element i in its slot.
+  /// A forward: begin, then before(i), the kernels that read element i, after(i), and so on, then end. Elements may be
+  /// left out or come again; they do not nest. The stream may be another one each time, and may be in a capture that
+  /// lasts until after end().
+  void begin(spillway_stream* stream);
+  /// The stream's later work sees element i in its slot.
   void before(uint32_t element);
-  /// No later work reads element i: its slot is free for the next.
+  /// What was enqueued on the stream until now is the last that reads element i; its slot gets the next one.
   void after(uint32_t element);
-  /// Brings the first elements in for the next forward; joins the copies inside a capture.
-  void end();
-  /// Copies who belongs in the slot into it again, on this stream: its memory came back without contents.
+  /// Slots get their first elements back. In a capture, joins the copy stream. `ok` false: a failure is on its way
+  /// already, so that a capture that began or ended too early is not reported once more.
+  void end(bool ok);
+
+  /// Copies the slot's present element into it again, on `stream`: for when the device memory behind it was given up.
   void rebuild(uint32_t slot, spillway_stream* stream);
 
   const RingCounters& counters() const { return counters_; }
 
  private:
-  static constexpr int64_t kNobody = -1;
+  using Event = Reference<spillway_event>;
+  struct Element {
+    Reference<spillway_buffer> slab;
+    uint64_t bytes;
+  };
+  /// The last copy into a slot, in stream order.
+  struct Copy {
+    Event done;
+    uint32_t element = kNoElement;
+    bool awaited = true;          // the forward's stream is ordered after it
+    bool before_capture = false;  // within a capture: it was made before, so the one to wait for is Slot::eager
+  };
+  /// Work recorded in a capture runs later, or many times, or never: it has an account of its own, begun anew by every
+  /// captured forward. Both accounts agree at the begin and the end of each forward, which is what makes any mix of
+  /// replays and forwards right. An event recorded for one is never waited for in the other, which streams refuse.
   struct Slot {
     Reference<spillway_buffer> buffer;
-    // Two events: an event recorded in a capture may not be waited for outside it, nor the other way round.
-    Reference<spillway_event> done_eager;
-    Reference<spillway_event> done_captured;
-    int64_t occupant = kNobody;
-    bool loaded_in_capture = false;
-    bool waited_in_capture = false;  // for the eager copy that was enqueued before the capture
+    Copy eager;
+    Copy captured;
+  };
+  struct Events {
+    Event fork;   // the copy stream begins after this
+    Event order;  // a forward begins after the one before it
   };
 
-  uint32_t slot_of(uint32_t element) const { return element % slots(); }
+  Copy& copy_of(Slot& slot) { return capturing_ ? slot.captured : slot.eager; }
+  Slot& slot_of(uint32_t element) { return slots_[element % slots_.size()]; }
+  Event make_event() const;
+  bool is_capturing(spillway_stream* stream) const { return api_->stream_capturing(stream) != 0; }
+  void check_element(const char* call, uint32_t element) const;
+  void check_same_device(const char* call, spillway_stream* stream) const;
+  void check_capture_unchanged(const char* call) const;
+  void begin_captured_account();
+  void order_after_last_forward(spillway_stream* stream, bool capturing);
+  void await_copy(Slot& slot);
   void onload(uint32_t element);
-  void fill_slots();
-  void wait_eager_in_capture(Slot& slot, spillway_stream* stream);
-  bool canonical() const;
+  void enqueue_copy(uint32_t element, spillway_stream* stream);
+  /// True when a slot did not hold its first element.
+  bool restore_first_elements();
 
-  const spillway_api* api_;
-  Reference<spillway_stream> copy_stream_;
+  const spillway_api* const api_;
+  const Reference<spillway_stream> copy_stream_;
+  spillway_device* const device_;  // kept by copy_stream_
   std::vector<Element> elements_;
   std::vector<Slot> slots_;
-  Reference<spillway_event> fork_;
-  Reference<spillway_event> join_;
-  Reference<spillway_event> handover_;
-  Reference<spillway_stream> compute_;  // of the forward that is open, or of the last one
-  bool pinned_ = true;                  // every slab: a copy from any other memory cannot be recorded
-  bool in_capture_ = false;
-  bool copied_in_capture_ = false;
+  Events eager_;
+  Events captured_;
+  Event join_;
+  bool copies_can_be_captured_ = true;  // of the elements that are ever copied again
+  Reference<spillway_stream> stream_;   // of the forward, or of the last one
+  bool open_ = false;
+  bool capturing_ = false;           // the forward began in a capture
+  bool copy_stream_joined_ = false;  // that capture, in this forward
   RingCounters counters_;
 };
 

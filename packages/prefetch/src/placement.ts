@@ -1,33 +1,69 @@
 import {
+  applyReplacements,
+  type BackendContext,
   type DeviceBuffer,
   type HostBuffer,
   type ModuleSpec,
+  ownParameters,
   type Parameter,
   type ParameterSpec,
   type PlacedModule,
   parameterBytes,
+  type Replacement,
 } from '@spillway/core'
-import type { Slab } from './slab.js'
+import { explainOutOfMemory } from './out-of-memory.js'
+import { Slab } from './slab.js'
 
-/** Where the parameters of one module lie. Owns their buffers, not the slot. */
+/** Whether a parameter of the module, by its name, goes to the host. */
+type IsOffloaded = (parameter: string) => boolean
+
+/** Where the parameters of one module lie: some in a slab on the host, the rest in one on the device. Owns both. */
 export class Placement {
+  /** With the parameters the module owns; those that are tied elsewhere are left out. */
   readonly spec: ModuleSpec
+  /** Undefined when no parameter is on the host. */
   readonly offloaded: Slab<HostBuffer> | undefined
+  /** Undefined when no parameter is on the device. */
   readonly resident: Slab<DeviceBuffer> | undefined
+  readonly #isOffloaded: IsOffloaded
 
-  /** `spec`: the module with the parameters it owns, all of which lie in one of the slabs. */
-  constructor(spec: ModuleSpec, offloaded: Slab<HostBuffer> | undefined, resident: Slab<DeviceBuffer> | undefined) {
+  private constructor(
+    spec: ModuleSpec,
+    slabs: { offloaded: Slab<HostBuffer> | undefined; resident: Slab<DeviceBuffer> | undefined },
+    isOffloaded: IsOffloaded,
+  ) {
     this.spec = spec
-    this.offloaded = offloaded
-    this.resident = resident
+    this.offloaded = slabs.offloaded
+    this.resident = slabs.resident
+    this.#isOffloaded = isOffloaded
+  }
+
+  /** Takes the memory, writes nothing. On failure nothing is left behind. */
+  static async create(
+    context: BackendContext,
+    module: ModuleSpec,
+    isOffloaded: IsOffloaded,
+    signal?: AbortSignal,
+  ): Promise<Placement> {
+    const own = ownParameters(module)
+    const onHost = own.filter(({ name }) => isOffloaded(name))
+    const onDevice = own.filter(({ name }) => !isOffloaded(name))
+    const offloaded = onHost.length === 0 ? undefined : await allocateHost(context, onHost, signal)
+    try {
+      const resident = onDevice.length === 0 ? undefined : allocateDevice(context, module.name, onDevice)
+      return new Placement({ ...module, parameters: own }, { offloaded, resident }, isOffloaded)
+    } catch (error) {
+      await offloaded?.buffer.dispose()
+      throw error
+    }
   }
 
   get offloadedBytes(): number {
-    return this.offloaded === undefined ? 0 : parameterBytes(this.offloaded.parameters)
+    return parameterBytes(this.offloaded?.parameters ?? [])
   }
 
   get residentBytes(): number {
-    return this.resident === undefined ? 0 : parameterBytes(this.resident.parameters)
+    return parameterBytes(this.resident?.parameters ?? [])
   }
 
   /** For loaders; with `slot`, for kernels: offloaded parameters are read there, at the offsets of the slab. */
@@ -37,15 +73,58 @@ export class Placement {
     return { spec: this.spec, parameters }
   }
 
+  /** The placement after a replacement, its bytes in place. This one stays as it is, whatever happens. */
+  async replace(context: BackendContext, next: ReadonlyMap<string, Replacement | null>): Promise<Placement> {
+    const { parameters, sources } = applyReplacements(this.placed(), next)
+    const made = await Placement.create(context, { ...this.spec, parameters }, this.#isOffloaded)
+    try {
+      made.offloaded?.fill(context.compute, sources)
+      made.resident?.fill(context.compute, sources)
+      await context.compute.synchronize()
+      return made
+    } catch (error) {
+      // What was enqueued reads views that are the caller's again once this throws.
+      await context.compute.synchronize().catch(() => undefined)
+      await made.dispose()
+      throw error
+    }
+  }
+
   async dispose(): Promise<void> {
     await Promise.all([this.offloaded?.buffer.dispose(), this.resident?.buffer.dispose()])
   }
 
   #place(parameter: ParameterSpec, slot: DeviceBuffer | undefined): Parameter {
     const { offloaded } = this
-    if (offloaded?.parameters.includes(parameter)) {
-      return { ...parameter, storage: offloaded.buffer.storage, tensor: offloaded.view(parameter, slot) }
-    }
-    return { ...parameter, storage: 'device', tensor: this.resident!.view(parameter) }
+    return offloaded !== undefined && this.#isOffloaded(parameter.name)
+      ? { ...parameter, storage: offloaded.buffer.storage, tensor: offloaded.view(parameter, slot) }
+      : { ...parameter, storage: 'device', tensor: this.resident!.view(parameter) }
+  }
+}
+
+async function allocateHost(
+  { host }: BackendContext,
+  parameters: readonly ParameterSpec[],
+  signal: AbortSignal | undefined,
+): Promise<Slab<HostBuffer>> {
+  return new Slab(parameters, await host.allocate(Slab.bytes(parameters), signal === undefined ? {} : { signal }))
+}
+
+function allocateDevice(
+  context: BackendContext,
+  module: string,
+  parameters: readonly ParameterSpec[],
+): Slab<DeviceBuffer> {
+  const bytes = Slab.bytes(parameters)
+  try {
+    const source = context.memory('weights')
+    return new Slab(parameters, source.allocate(bytes, { stream: context.compute, module, recovery: { kind: 'copy' } }))
+  } catch (error) {
+    throw explainOutOfMemory(
+      error,
+      `module ${module} (${bytes} bytes), which is not offloaded,`,
+      'Offload more layers, with a smaller --offload-group-size or a larger --offload-num-in-group, or give the ' +
+        'device more memory',
+    )
   }
 }

@@ -85,7 +85,7 @@ export class Ring {
     this.#addon.end(this.#native, ok)
   }
 
-  /** Settles when the copies that were enqueued are done too: only then their memory is free. */
+  /** Settles when the copies that were enqueued are done too: only then is their memory free. */
   async dispose(): Promise<void> {
     this.#addon.close(this.#native)
     // A device that is lost or closed has nothing left to wait for.
@@ -116,7 +116,7 @@ function allocateSlot(
     throw explainOutOfMemory(
       error,
       `${name} for offloaded layers (${bytes} bytes)`,
-      'A smaller prefetchStep (--offload-prefetch-step) takes fewer slots',
+      'A smaller --offload-prefetch-step takes fewer slots; or give the device more memory',
     )
   }
 }
