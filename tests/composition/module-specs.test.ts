@@ -279,7 +279,9 @@ describe('ties', () => {
         }
       })
       const { device, compute } = fixture
-      await using offloader = await createOffloader({ device, compute, backends: [configure(backend)] })
+      // The target stays on the device: a tie made this late to one on the host is refused.
+      const backends = [configure(backend, { resident: 1 })]
+      await using offloader = await createOffloader({ device, compute, backends })
       await offloader.wrapModules(tied())
       const tie: Replacement = { tiedTo: 'embed.weight', use: 'linear' }
       await offloader.replaceParameters('head', new Map([['copy', tie]]))

@@ -95,6 +95,7 @@ export class PlacementRecord {
         if (had === undefined) throw invalidSpec(`module ${module}`, `has no parameter ${name} to delete`)
         if (owned) forBackend.set(name, null)
       } else if ('tiedTo' in replacement) {
+        this.#requireInPlace(module, name, replacement.tiedTo)
         // The layout is the target's: filled in below, when the target is known.
         parameters.push({ name, dtype: 'u8', shape: [], stride: [], use: replacement.use, tiedTo: replacement.tiedTo })
         if (owned) forBackend.set(name, null)
@@ -108,6 +109,21 @@ export class PlacementRecord {
     const spec = { ...old, parameters }
     // Before anything moves: a tie that would be left without its target is refused here.
     return { spec: followTies(new Map(this.#specs).set(module, spec)).get(module)!, forBackend }
+  }
+
+  /** A tie made now is one its target's backend did not know of when it put the target on the host. */
+  #requireInPlace(module: string, parameter: string, tiedTo: string): void {
+    for (const [owner, parameters] of this.#own) {
+      if (owner === module) continue
+      for (const [name, { storage }] of parameters) {
+        if (`${owner}.${name}` !== tiedTo || storage === 'device' || storage === 'mapped') continue
+        throw invalidSpec(
+          `module ${module}, parameter ${parameter},`,
+          `is tied to ${tiedTo}, which is offloaded: when ${module} runs, its slot may hold another module. ` +
+            'Declare the tie in the specs, before they are placed',
+        )
+      }
+    }
   }
 
   /** Takes over new or changed modules and what the backend placed for them; tied parameters follow. */

@@ -117,6 +117,21 @@ test('a layer that another module is tied to stays on the device', async () => {
   })
 })
 
+test('a tie made after placing, to a layer that is on the host, is refused', async () => {
+  await withOffloader({ groupSize: 3 }, {}, async ({ offloader }) => {
+    await offloader.wrapModules(specs(3))
+    const tie = (tiedTo: string) => new Map([['b', { tiedTo, use: 'linear' as const }]])
+    await expect(offloader.replaceParameters('layer.0', tie('layer.2.b'))).rejects.toMatchObject({
+      code: 'SPILLWAY_INVALID_SPEC',
+      message: expect.stringContaining('layer.2.b'),
+    })
+    // A target on the device is what a tie is for.
+    const placed = await offloader.replaceParameters('layer.0', tie('layer.1.b'))
+    expect(placed.parameters.get('b')?.storage).toBe('device')
+    await offloader.postInit()
+  })
+})
+
 test('replaced parameters lie in a new exact slab, and the accounting follows', async () => {
   await withOffloader({ prefetchStep: 1 }, {}, async ({ device, compute, offloader }) => {
     await offloader.wrapModules(specs(3))
