@@ -1,6 +1,6 @@
-// npm run lint:native: clang-format's opinion on every C and C++ file of ours. --fix rewrites them.
+// npm run lint:native: what clang-format and, after a build, clang-tidy think of our C and C++. --fix rewrites the format.
 import { spawnSync } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
 const folders = [
@@ -26,4 +26,20 @@ if (result.error) {
   process.exit(1)
 }
 if (result.status === 0) console.log(`${sources.length} files are formatted`)
-process.exit(result.status ?? 1)
+
+// clang-tidy needs to know how each file is compiled: the build folders say so. A kernel's file is compiled once for
+// each instruction set, and the first is enough.
+let tidy = 0
+for (const name of readdirSync('packages')) {
+  const build = join('packages', name, 'build')
+  if (!existsSync(join(build, 'compile_commands.json'))) continue
+  const own = sources.filter((file) => file.startsWith(join('packages', name)) && file.endsWith('.cc'))
+  const { status, error } = spawnSync('clang-tidy', ['-p', build, '--quiet', ...own], { stdio: 'inherit' })
+  if (error) {
+    console.error('clang-tidy was not found: install it with `sudo apt-get install clang-tidy`.')
+    tidy = 1
+    break
+  }
+  tidy ||= status ?? 1
+}
+process.exit(result.status || tidy)

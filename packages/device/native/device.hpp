@@ -88,7 +88,6 @@ class PhysicalMemory : public Object {
 class AddressRange : public Object {
  public:
   using Object::Object;
-  virtual uint64_t address() const = 0;
   virtual uint64_t bytes() const = 0;
   virtual void map(uint64_t offset, PhysicalMemory& memory) = 0;
   virtual void unmap(uint64_t offset, uint64_t bytes) = 0;

@@ -64,7 +64,7 @@ Napi::Value create_ring(const Napi::CallbackInfo& info) {
   auto box = std::make_unique<RingBox>();
   box->ring = std::make_unique<Ring>(api, stream_of(info[0]), elements, slots);
   auto external = Napi::External<RingBox>::New(env, box.get(), [](Napi::BasicEnv, RingBox* dead) { delete dead; });
-  box.release();  // the finalizer's from here on
+  static_cast<void>(box.release());  // the finalizer's from here on
   external.TypeTag(&kRingTag);
   return external;
 }

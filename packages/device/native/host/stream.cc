@@ -96,8 +96,8 @@ void HostStream::wait(Event& event, bool external) {
 
 static void check_range(const char* call, const char* what, const HostBuffer& buffer, uint64_t offset, uint64_t bytes) {
   if (offset > buffer.bytes() || bytes > buffer.bytes() - offset) {
-    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, call, "%s: bytes %llu to %llu lie outside a buffer of %llu bytes", what,
-         static_cast<unsigned long long>(offset), static_cast<unsigned long long>(offset + bytes),
+    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, call, "%s: %llu bytes at offset %llu lie outside a buffer of %llu bytes",
+         what, static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(offset),
          static_cast<unsigned long long>(buffer.bytes()));
   }
 }

@@ -104,7 +104,7 @@ class RangeBuffer final : public HostBuffer {
       : HostBuffer(SPILLWAY_KIND_DEVICE_BUFFER, device, SPILLWAY_STORAGE_DEVICE, bytes, "virtual"),
         range_(&range),
         offset_(offset) {
-    data_ = reinterpret_cast<uint8_t*>(range.address()) + offset;
+    data_ = range.data() + offset;
   }
   void begin_use() override { range_->begin_use(offset_, bytes()); }
   void end_use() noexcept override { range_->end_use(); }

@@ -23,7 +23,7 @@ class HostAddressRange final : public AddressRange {
  public:
   HostAddressRange(HostDevice& device, uint64_t bytes);
 
-  uint64_t address() const override { return reinterpret_cast<uint64_t>(mapping_.data()); }
+  uint8_t* data() const { return mapping_.data(); }
   uint64_t bytes() const override { return mapping_.bytes(); }
   void map(uint64_t offset, PhysicalMemory& memory) override;
   void unmap(uint64_t offset, uint64_t bytes) override;
