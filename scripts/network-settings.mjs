@@ -77,7 +77,7 @@ export function pnpmNetworkEnvironment({ settings, env, globalConfig = '', saveC
   /** @type {Record<string, string>} */
   const out = {}
   const registry = effective('registry')
-  if (registry && registry !== 'https://registry.npmjs.org/') out.pnpm_config_registry = registry
+  if (registry) out.pnpm_config_registry = registry
   if (effective('https-proxy')) out.pnpm_config_https_proxy = effective('https-proxy')
   if (effective('proxy')) out.pnpm_config_proxy = effective('proxy')
   const noProxy = [effective('noproxy') ?? []].flat().filter(Boolean).join(',')

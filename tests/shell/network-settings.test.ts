@@ -42,7 +42,6 @@ function environmentFor(given: { settings: object; env?: object; globalConfig?: 
 
 test('npm’s defaults are not forced on pnpm', () => {
   const settings = {
-    registry: 'https://registry.npmjs.org/',
     proxy: null,
     noproxy: [''],
     'strict-ssl': true,
