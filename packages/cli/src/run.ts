@@ -42,7 +42,7 @@ export async function run(invocation: Invocation): Promise<void> {
       promptTokens,
       finishReason,
       seed,
-      device: device.name,
+      device: device.type,
       backend: model.names.join('+'),
       stats,
       timings: { loadMs, ...timings },
