@@ -171,6 +171,8 @@ test('Ctrl-C leaves cleanly', async () => {
     '400',
     '--link-rate',
     '20MiB',
+    '--seed',
+    '5',
   ])
   child.stdout?.once('data', () => child.kill('SIGINT'))
   const { status, stderr } = await result
