@@ -9,10 +9,9 @@ import {
   type PlacedModule,
   parameterBytes,
   type Replacement,
-  slabLayout,
 } from './module.js'
 import { applyReplacements } from './replacement.js'
-import { extentBytes, type TensorView } from './tensor.js'
+import { Slab } from './slab.js'
 
 /** Places everything on the device and moves nothing: one slab per module, exact in size. */
 export const none: PlacementBackend<Readonly<Record<string, never>>> = Object.freeze({
@@ -27,7 +26,7 @@ export const none: PlacementBackend<Readonly<Record<string, never>>> = Object.fr
 interface ResidentModule {
   readonly placed: PlacedModule
   /** Undefined for a module that owns no parameter. */
-  readonly slab: DeviceBuffer | undefined
+  readonly slab: Slab<DeviceBuffer> | undefined
 }
 
 class ResidentSteps implements OffloaderSteps {
@@ -49,7 +48,7 @@ class ResidentSteps implements OffloaderSteps {
         made.push(this.#place(spec, ownParameters(spec)))
       }
     } catch (error) {
-      await Promise.all(made.map((module) => module.slab?.dispose()))
+      await Promise.all(made.map((module) => module.slab?.buffer.dispose()))
       throw error
     }
     for (const module of made) this.#modules.set(module.placed.spec.name, module)
@@ -63,20 +62,13 @@ class ResidentSteps implements OffloaderSteps {
     // The new slab first: a failure leaves the old parameters as they are.
     const made = this.#place(old.placed.spec, parameters)
     try {
-      for (const { name: parameter } of parameters) {
-        const from = sources.get(parameter)!
-        const to = made.placed.parameters.get(parameter)!.tensor
-        const bytes = extentBytes(to)
-        if (bytes === 0) continue
-        this.#context.compute.copy(to.buffer, from.buffer, { toOffset: to.offset, fromOffset: from.offset, bytes })
-      }
-      await this.#context.compute.synchronize()
+      await made.slab?.fill(this.#context.compute, sources)
     } catch (error) {
-      await made.slab?.dispose()
+      await made.slab?.buffer.dispose()
       throw error
     }
     this.#modules.set(name, made)
-    await old.slab?.dispose()
+    await old.slab?.buffer.dispose()
     return made.placed
   }
 
@@ -97,22 +89,20 @@ class ResidentSteps implements OffloaderSteps {
   async dispose(): Promise<void> {
     const modules = [...this.#modules.values()]
     this.#modules.clear()
-    await Promise.all(modules.map((module) => module.slab?.dispose()))
+    await Promise.all(modules.map((module) => module.slab?.buffer.dispose()))
   }
 
   #place(spec: ModuleSpec, own: readonly ParameterSpec[]): ResidentModule {
     if (own.length === 0) return { placed: { spec, parameters: new Map() }, slab: undefined }
-    const { bytes, offsets } = slabLayout(own)
-    const slab = this.#context.memory('weights').allocate(Math.max(bytes, 1), {
+    const buffer = this.#context.memory('weights').allocate(Slab.bytes(own), {
       stream: this.#context.compute,
       module: spec.name,
       recovery: { kind: 'copy' },
     })
+    const slab = new Slab(own, buffer)
     const parameters = new Map<string, Parameter>()
     for (const parameter of own) {
-      const { dtype, shape, stride } = parameter
-      const tensor: TensorView = { buffer: slab, offset: offsets.get(parameter.name)!, dtype, shape, stride }
-      parameters.set(parameter.name, { ...parameter, storage: 'device', tensor })
+      parameters.set(parameter.name, { ...parameter, storage: 'device', tensor: slab.view(parameter) })
     }
     return { placed: { spec: { ...spec, parameters: own }, parameters }, slab }
   }

@@ -6,6 +6,7 @@
 
 #include "device.hpp"
 #include "failure.hpp"
+#include "same_device.hpp"
 
 namespace spillway::device {
 namespace {
@@ -19,12 +20,6 @@ T& as(Opaque* handle, const char* call) {
 template <typename Opaque>
 Opaque* opaque(Object* object) {
   return reinterpret_cast<Opaque*>(object);
-}
-
-void same_device(const Object& one, const Object& other, const char* call) {
-  if (one.device() != other.device()) {
-    fail(SPILLWAY_STATUS_WRONG_DEVICE, call, "the handles belong to two different devices; use those of one device");
-  }
 }
 
 template <typename Struct>

@@ -49,7 +49,6 @@ class Charge {
   ~Charge() {
     if (budget_) budget_->refund(bytes_, tag_);
   }
-  const std::string& tag() const { return tag_; }
 
  private:
   Budget* budget_;

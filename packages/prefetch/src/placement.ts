@@ -10,9 +10,9 @@ import {
   type PlacedModule,
   parameterBytes,
   type Replacement,
+  Slab,
 } from '@spillway/core'
 import { explainOutOfMemory } from './out-of-memory.js'
-import { Slab } from './slab.js'
 
 /** Whether a parameter of the module, by its name, goes to the host. */
 type IsOffloaded = (parameter: string) => boolean
@@ -78,13 +78,10 @@ export class Placement {
     const { parameters, sources } = applyReplacements(this.placed(), next)
     const made = await Placement.create(context, { ...this.spec, parameters }, this.#isOffloaded)
     try {
-      made.offloaded?.fill(context.compute, sources)
-      made.resident?.fill(context.compute, sources)
-      await context.compute.synchronize()
+      await made.offloaded?.fill(context.compute, sources)
+      await made.resident?.fill(context.compute, sources)
       return made
     } catch (error) {
-      // What was enqueued reads views that are the caller's again once this throws.
-      await context.compute.synchronize().catch(() => undefined)
       await made.dispose()
       throw error
     }

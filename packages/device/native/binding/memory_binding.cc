@@ -2,6 +2,7 @@
 #include <string>
 #include <thread>
 
+#include "../same_device.hpp"
 #include "instance.hpp"
 
 namespace spillway::device::binding {
@@ -19,8 +20,7 @@ Napi::Value buffer_create(const Napi::CallbackInfo& info) {
   Stream* stream = nullptr;
   if (!info[3].IsUndefined()) {
     stream = &object_of<Stream>(info[3], SPILLWAY_KIND_STREAM);
-    if (stream->device() != &device)
-      fail(SPILLWAY_STATUS_WRONG_DEVICE, "buffer_create", "the stream is another device's");
+    same_device(device, *stream, "buffer_create");
   }
   uint64_t bytes = to_size(info[1], "bytes");
   return make_handle(info.Env(), device.create_buffer(SPILLWAY_STORAGE_DEVICE, bytes, tag_of(info[2]), stream));
@@ -121,9 +121,7 @@ Napi::Value create_physical(const Napi::CallbackInfo& info) {
 Napi::Value map(const Napi::CallbackInfo& info) {
   AddressRange& range = range_of(info[0]);
   auto& memory = object_of<PhysicalMemory>(info[2], SPILLWAY_KIND_PHYSICAL_MEMORY);
-  if (range.device() != memory.device()) {
-    fail(SPILLWAY_STATUS_WRONG_DEVICE, "map", "the handles belong to two different devices; use those of one device");
-  }
+  same_device(range, memory, "map");
   range.map(to_size(info[1], "offset"), memory);
   return info.Env().Undefined();
 }

@@ -1,15 +1,10 @@
+#include "../same_device.hpp"
 #include "instance.hpp"
 
 namespace spillway::device::binding {
 namespace {
 
 Stream& stream_of(const Napi::Value& value) { return object_of<Stream>(value, SPILLWAY_KIND_STREAM); }
-
-void same_device(const Object& one, const Object& other, const char* call) {
-  if (one.device() != other.device()) {
-    fail(SPILLWAY_STATUS_WRONG_DEVICE, call, "the handles belong to two different devices; use those of one device");
-  }
-}
 
 // streamCreate(device, priority)
 Napi::Value stream_create(const Napi::CallbackInfo& info) {

@@ -1,13 +1,6 @@
-import {
-  type DeviceBuffer,
-  extentBytes,
-  type HostBuffer,
-  type ParameterSpec,
-  type SlabLayout,
-  type Stream,
-  slabLayout,
-  type TensorView,
-} from '@spillway/core'
+import type { DeviceBuffer, HostBuffer, Stream } from './device.js'
+import { type ParameterSpec, type SlabLayout, slabLayout } from './module.js'
+import { extentBytes, type TensorView } from './tensor.js'
 
 /** Parameters of one module, one after another in one buffer of exactly their size, which it owns. */
 export class Slab<B extends HostBuffer | DeviceBuffer> {
@@ -31,8 +24,21 @@ export class Slab<B extends HostBuffer | DeviceBuffer> {
     return { buffer, offset: this.#layout.offsets.get(name)!, dtype, shape, stride }
   }
 
-  /** Enqueues a copy of every parameter from where `sources` says its bytes are, gaps of its strides included. */
-  fill(stream: Stream, sources: ReadonlyMap<string, TensorView>): void {
+  /**
+   * Copies every parameter from where `sources` says its bytes are, gaps of its strides included. When the promise
+   * settles, either way, nothing reads the sources any more: they are borrowed.
+   */
+  async fill(stream: Stream, sources: ReadonlyMap<string, TensorView>): Promise<void> {
+    try {
+      this.#enqueueFill(stream, sources)
+    } catch (error) {
+      await stream.synchronize().catch(() => undefined)
+      throw error
+    }
+    await stream.synchronize()
+  }
+
+  #enqueueFill(stream: Stream, sources: ReadonlyMap<string, TensorView>): void {
     for (const parameter of this.parameters) {
       const bytes = extentBytes(parameter)
       if (bytes === 0) continue
