@@ -8,6 +8,10 @@ export interface Environment {
   readonly requireCuda: boolean
   /** `SPILLWAY_NATIVE_VARIANT`: the sanitizer build of the addons to load instead of the normal one. */
   readonly nativeVariant: NativeVariant | undefined
+  /** `SPILLWAY_CHECK`: host devices check the order of streams and what kernels touch. */
+  readonly check: boolean
+  /** `SPILLWAY_ADVERSARIAL_SEED`: host devices work in the worst order this seed finds; undefined: as fast as they can. */
+  readonly adversarialSeed: number | undefined
   /** `FORCE_COLOR` and `NO_COLOR`: what the user wants; undefined: decide by the terminal. */
   readonly color: boolean | undefined
 }
@@ -23,6 +27,8 @@ export function readEnvironment(env: EnvironmentVariables = process.env): Enviro
     pinMemoryDisabledBy: readPinMemoryDisabledBy(env),
     requireCuda: readSwitch(env, 'SPILLWAY_REQUIRE_CUDA'),
     nativeVariant: readNativeVariant(env),
+    check: readSwitch(env, 'SPILLWAY_CHECK'),
+    adversarialSeed: readAdversarialSeed(env),
     color: readColor(env),
   })
 }
@@ -52,6 +58,14 @@ function readSwitch(env: EnvironmentVariables, name: string): boolean {
 
 function isOn(value: string): boolean {
   return value === '1' || value.toLowerCase() === 'true'
+}
+
+function readAdversarialSeed(env: EnvironmentVariables): number | undefined {
+  const value = env.SPILLWAY_ADVERSARIAL_SEED
+  if (value === undefined || value === '') return undefined
+  const seed = Number(value)
+  if (/^\d{1,10}$/.test(value) && seed < 2 ** 32) return seed
+  throw invalid('SPILLWAY_ADVERSARIAL_SEED', value, 'a whole number from 0 to 4294967295, or nothing')
 }
 
 // FORCE_COLOR beats NO_COLOR, and its values mean what they mean to Node.js itself.

@@ -66,7 +66,14 @@ spillway_status stream_synchronize(spillway_stream* stream, spillway_error* erro
 }
 spillway_status stream_notify(spillway_stream* stream, spillway_notification notification, void* state,
                               spillway_error* error) {
-  return guard(error, [&] { as<Stream>(stream, "stream_notify").notify(notification, state); });
+  return guard(error, [&] {
+    auto& target = as<Stream>(stream, "stream_notify");
+    if (notification == nullptr) fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "stream_notify", "the notification is NULL");
+    target.notify([notification, state, wait = target.begin_host_wait()] {
+      if (wait) wait();
+      notification(state, SPILLWAY_STATUS_OK);
+    });
+  });
 }
 uint32_t stream_capturing(spillway_stream* stream) {
   return stream && static_cast<Stream*>(reinterpret_cast<Object*>(stream))->capturing() ? 1 : 0;

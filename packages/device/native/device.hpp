@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <functional>
+#include <mutex>
 #include <string>
 
 #include "budget.hpp"
@@ -19,6 +20,9 @@ class Buffer;
 class Graph;
 class AddressRange;
 class PhysicalMemory;
+
+/// See Stream::begin_host_wait. Empty: nothing to do.
+using HostWait = std::function<void()>;
 
 class Device : public Object {
  public:
@@ -48,6 +52,8 @@ class Device : public Object {
 class Buffer : public Object {
  public:
   using Object::Object;
+  /// Before the host reads or writes host memory (mode: SPILLWAY_ACCESS_*). Keep what it returns while it does.
+  virtual std::unique_lock<std::mutex> begin_host_access(uint64_t offset, uint64_t bytes, uint32_t mode) = 0;
   virtual spillway_buffer_info info() const = 0;
 };
 
@@ -68,7 +74,11 @@ class Stream : public Object {
   virtual uint32_t priority() const = 0;
   virtual bool capturing() const = 0;
   virtual void synchronize() = 0;
-  virtual void notify(spillway_notification notification, void* state) = 0;
+  /// Before a wait for everything enqueued so far. To be called, if it is anything, when the waiting host goes on: what
+  /// it does from then on is known to come after.
+  virtual HostWait begin_host_wait() = 0;
+  /// Calls back when everything enqueued so far is done.
+  virtual void notify(std::function<void()> done) = 0;
   virtual void record(Event& event) = 0;
   virtual void wait(Event& event, bool external) = 0;
   virtual void copy(Buffer& to, uint64_t to_offset, Buffer& from, uint64_t from_offset, uint64_t bytes) = 0;

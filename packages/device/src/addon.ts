@@ -1,6 +1,8 @@
 import { realpathSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { loadNative, SpillwayError } from '@spillway/core'
+import type { FailurePoint } from './failure-injection.js'
+import type { OrderViolationKind } from './order-violation.js'
 
 /** A type-tagged External that holds one reference of the device addon; opaque here and in every other addon. */
 export interface NativeHandle {
@@ -18,6 +20,22 @@ interface NativeBudget {
   readonly usedBytesByTag: Readonly<Record<string, number>>
 }
 
+/** An operation as the addon knows it: `site` is a number that onSite was called with, 0 for none. */
+export interface NativeOperation {
+  readonly what: string
+  readonly stream: string
+  readonly site: number
+  readonly launchSite: number
+}
+export interface NativeViolation {
+  readonly kind: OrderViolationKind
+  readonly buffer: string
+  readonly offset: number
+  readonly bytes: number
+  readonly earlier: NativeOperation | undefined
+  readonly later: NativeOperation
+}
+
 /** The addon's functions, one to one. They check their arguments and throw coded errors. */
 export interface DeviceAddon {
   attach(): NativeTable
@@ -28,7 +46,14 @@ export interface DeviceAddon {
     threads: number,
     linkBytesPerSecond: number,
     linkLatencySeconds: number,
+    adversarialSeed: number | undefined,
+    check: boolean,
   ): NativeHandle
+  onSite(note: (site: number, pending: boolean) => void): void
+  armFailure(device: NativeHandle, at: number, number: number): void
+  disarmFailure(device: NativeHandle): void
+  failures(device: NativeHandle): { fired: boolean; passed: Readonly<Record<FailurePoint, number>> }
+  takeViolations(device: NativeHandle): readonly NativeViolation[]
   release(handle: NativeHandle): void
   name(device: NativeHandle): string
   budget(device: NativeHandle): NativeBudget

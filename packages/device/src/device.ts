@@ -11,7 +11,9 @@ import {
 } from '@spillway/core'
 import { addon, type NativeHandle } from './addon.js'
 import { NativeDeviceBuffer, NativeHostBuffer, storageCodes } from './buffer.js'
+import { FailureInjection } from './failure-injection.js'
 import { handleOf, NativeObject } from './native-object.js'
+import { OrderChecker } from './order-checker.js'
 import { explainOutOfMemory } from './out-of-memory.js'
 import { NativeEvent, NativeStream, priorities } from './stream.js'
 import { VirtualMemory } from './virtual-memory.js'
@@ -24,15 +26,21 @@ export class NativeDevice extends NativeObject implements Device {
   readonly capabilities: DeviceCapabilities
   readonly budget: DeviceBudget
   readonly virtualMemory: VirtualMemory
+  /** Host device: makes the next of something fail. */
+  readonly failures: FailureInjection
+  /** Present when the device checks the order of streams (option `check`). */
+  readonly checker: OrderChecker | undefined
   #closing: Promise<void> | undefined
 
-  constructor(handle: NativeHandle, type: 'host' | 'cuda', capabilities: DeviceCapabilities) {
+  constructor(handle: NativeHandle, type: 'host' | 'cuda', capabilities: DeviceCapabilities, check: boolean) {
     super(handle)
     this.type = type
     this.name = addon().name(handle)
     this.capabilities = capabilities
     this.budget = new LiveBudget(handle)
     this.virtualMemory = new VirtualMemory(handle)
+    this.failures = new FailureInjection(handle)
+    this.checker = check ? new OrderChecker(handle) : undefined
   }
 
   counters(): DeviceCounters {
@@ -84,14 +92,20 @@ export class NativeDevice extends NativeObject implements Device {
     return buffer
   }
 
-  /** Takes no more work, waits for what is enqueued, then gives the device up. Buffers still open keep their memory. */
+  /**
+   * Takes no more work, waits for what is enqueued, then gives the device up. Buffers still open keep their memory.
+   * Rejects with SPILLWAY_ORDER_VIOLATION, closed nevertheless, when the checker has found something nobody took.
+   */
   override dispose(): Promise<void> {
-    this.#closing ??= this.disposed
-      ? Promise.resolve()
-      : addon()
-          .close(handleOf(this))
-          .then(() => super.dispose())
+    this.#closing ??= this.disposed ? Promise.resolve() : this.#close()
     return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    await addon().close(handleOf(this))
+    const violations = this.checker?.close()
+    await super.dispose()
+    if (violations !== undefined) throw violations
   }
 }
 

@@ -1,7 +1,8 @@
 import { availableParallelism } from 'node:os'
-import { SpillwayError } from '@spillway/core'
+import { type DeviceCapabilities, readEnvironment, SpillwayError } from '@spillway/core'
 import { addon } from './addon.js'
 import { NativeDevice } from './device.js'
+import { checkInjectedFailure, type InjectedFailure } from './failure-injection.js'
 
 export interface OpenDeviceOptions {
   /** Cap on physical device bytes. Default, on the host device: the memory of the machine. */
@@ -12,6 +13,19 @@ export interface OpenDeviceOptions {
   readonly linkBytesPerSecond?: number
   /** Host device: added to every copy over the link. */
   readonly linkLatencyMs?: number
+  /**
+   * Host device: check that streams, events and waits order every access after those it conflicts with, and that
+   * kernels touch what they declare. Several times slower. Default: the variable SPILLWAY_CHECK.
+   */
+  readonly check?: boolean
+  /**
+   * Host device, a whole number below 2^32: do nothing before somebody waits for it, and then in the worst order that
+   * events allow, drawn from this seed; tear copies, hand freed memory out again at once. One program and one seed
+   * always give one order. Default: the variable SPILLWAY_ADVERSARIAL_SEED, or work as fast as possible.
+   */
+  readonly adversarialSeed?: number
+  /** Host device: the first failure to inject; more through `device.failures`. */
+  readonly injectFailure?: InjectedFailure
 }
 
 /** Is there a GPU to use, and if not, why. Loads the driver on the first call. */
@@ -52,8 +66,16 @@ function openHostDevice(options: OpenDeviceOptions): NativeDevice {
   const { linkBytesPerSecond = 0, linkLatencyMs = 0 } = options
   if (options.linkBytesPerSecond !== undefined) requireWithin('linkBytesPerSecond', linkBytesPerSecond, 1, 1e15, false)
   requireWithin('linkLatencyMs', linkLatencyMs, 0, 60_000, false)
-  const handle = addon().openHost(memoryLimitBytes, threads, linkBytesPerSecond, linkLatencyMs / 1000)
-  return new NativeDevice(handle, 'host', {
+  const environment = readEnvironment()
+  const { check = environment.check, adversarialSeed = environment.adversarialSeed, injectFailure } = options
+  if (typeof check !== 'boolean') {
+    throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', `check is true or false, not ${String(check)}`)
+  }
+  if (adversarialSeed !== undefined) requireWithin('adversarialSeed', adversarialSeed, 0, 2 ** 32 - 1, true)
+  if (injectFailure !== undefined) checkInjectedFailure(injectFailure)
+  const latencySeconds = linkLatencyMs / 1000
+  const handle = addon().openHost(memoryLimitBytes, threads, linkBytesPerSecond, latencySeconds, adversarialSeed, check)
+  const capabilities: DeviceCapabilities = {
     pinnedMemory: true,
     mappedMemory: true,
     unifiedMemory: false,
@@ -61,7 +83,10 @@ function openHostDevice(options: OpenDeviceOptions): NativeDevice {
     wsl: false,
     virtualMemory: true,
     graphs: true,
-  })
+  }
+  const device = new NativeDevice(handle, 'host', capabilities, check)
+  if (injectFailure !== undefined) device.failures.arm(injectFailure)
+  return device
 }
 
 function requireWithin(name: string, value: number, least: number, most: number, whole: boolean): void {

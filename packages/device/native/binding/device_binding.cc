@@ -3,7 +3,6 @@
 
 #include "../api.hpp"
 #include "../cuda/status.hpp"
-#include "../host/host_device.hpp"
 #include "../host/system_memory.hpp"
 #include "instance.hpp"
 
@@ -42,16 +41,6 @@ Napi::Value system_memory(const Napi::CallbackInfo& info) {
   result.Set("totalBytes", number(info.Env(), system.total_bytes));
   result.Set("availableBytes", number(info.Env(), system.available_bytes));
   return result;
-}
-
-// openHost(memoryLimitBytes, threads, linkBytesPerSecond, linkLatencySeconds)
-Napi::Value open_host(const Napi::CallbackInfo& info) {
-  host::HostDeviceOptions options{};
-  options.memory_limit_bytes = to_size(info[0], "memoryLimitBytes");
-  options.threads = to_uint32(info[1], "threads");
-  options.link.bytes_per_second = to_float(info[2], "linkBytesPerSecond");
-  options.link.latency_seconds = to_float(info[3], "linkLatencySeconds");
-  return make_handle(info.Env(), new host::HostDevice(options));
 }
 
 // release(handle): drops the reference now; the handle is disposed from here on. Twice is harmless.
@@ -123,7 +112,6 @@ void export_device(Napi::Env env, Napi::Object exports) {
   export_function<attach>(env, exports, "attach");
   export_function<cuda_status>(env, exports, "cudaStatus");
   export_function<system_memory>(env, exports, "systemMemory");
-  export_function<open_host>(env, exports, "openHost");
   export_function<release>(env, exports, "release");
   export_function<name>(env, exports, "name");
   export_function<budget>(env, exports, "budget");

@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <spillway/napi.hpp>
+#include <thread>
 
 #include "../device.hpp"
 #include "../failure.hpp"
@@ -60,9 +61,21 @@ class Settler::Ticket {
   Finish finish_;
 };
 
+/// The environment's JavaScript function that notes the call stack under a number. Shared with the devices it opened,
+/// which may outlive it; emptied when the environment ends. Called on its thread only.
+struct SiteHook {
+  std::thread::id thread = std::this_thread::get_id();
+  Napi::FunctionReference note;  // (site: number, pending: boolean) => void
+  uint64_t sites = 0;
+};
+
 struct Instance {
   explicit Instance(Napi::Env env) : settler(env) {}
+  Instance(const Instance&) = delete;
+  Instance& operator=(const Instance&) = delete;
+  ~Instance() { site_hook->note.Reset(); }
   Settler settler;
+  std::shared_ptr<SiteHook> site_hook = std::make_shared<SiteHook>();
 };
 
 inline Instance& instance(Napi::Env env) { return *env.GetInstanceData<Instance>(); }
@@ -79,6 +92,7 @@ inline Buffer& buffer_of(const Napi::Value& value) {
 }
 
 void export_device(Napi::Env env, Napi::Object exports);
+void export_check(Napi::Env env, Napi::Object exports);
 void export_stream(Napi::Env env, Napi::Object exports);
 void export_memory(Napi::Env env, Napi::Object exports);
 

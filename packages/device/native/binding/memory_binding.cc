@@ -66,17 +66,14 @@ Napi::Value buffer_info(const Napi::CallbackInfo& info) {
   return result;
 }
 
-struct HostBytes {
-  uint8_t* data;
-  uint64_t bytes;
-};
-HostBytes host_bytes(const Napi::Value& value, uint64_t offset, uint64_t bytes) {
-  spillway_buffer_info description = object_of<Buffer>(value, SPILLWAY_KIND_HOST_BUFFER).info();
-  if (offset > description.bytes || bytes > description.bytes - offset) {
+Buffer& host_buffer_of(const Napi::Value& value, uint64_t offset, uint64_t bytes) {
+  auto& buffer = object_of<Buffer>(value, SPILLWAY_KIND_HOST_BUFFER);
+  const uint64_t all = buffer.info().bytes;
+  if (offset > all || bytes > all - offset) {
     throw_invalid(value.Env(), std::to_string(bytes) + " bytes at offset " + std::to_string(offset) +
-                                   " lie outside a buffer of " + std::to_string(description.bytes) + " bytes");
+                                   " lie outside a buffer of " + std::to_string(all) + " bytes");
   }
-  return {static_cast<uint8_t*>(description.host_address) + offset, bytes};
+  return buffer;
 }
 
 // hostWrite(buffer, offset, source: Uint8Array)
@@ -85,16 +82,23 @@ Napi::Value host_write(const Napi::CallbackInfo& info) {
     throw_invalid(info.Env(), "the source must be a Uint8Array");
   }
   auto source = info[2].As<Napi::Uint8Array>();
-  HostBytes target = host_bytes(info[0], to_size(info[1], "offset"), source.ByteLength());
-  if (target.bytes > 0) std::memcpy(target.data, source.Data(), target.bytes);
+  const uint64_t offset = to_size(info[1], "offset");
+  Ref<Buffer> target(&host_buffer_of(info[0], offset, source.ByteLength()));
+  auto access = target->begin_host_access(offset, source.ByteLength(), SPILLWAY_ACCESS_WRITE);
+  auto* data = static_cast<uint8_t*>(target->info().host_address);
+  if (source.ByteLength() > 0) std::memcpy(data + offset, source.Data(), source.ByteLength());
   return info.Env().Undefined();
 }
 
 // hostRead(buffer, offset, bytes): Uint8Array, a copy
 Napi::Value host_read(const Napi::CallbackInfo& info) {
-  HostBytes source = host_bytes(info[0], to_size(info[1], "offset"), to_size(info[2], "bytes"));
-  auto result = Napi::Uint8Array::New(info.Env(), source.bytes);
-  if (source.bytes > 0) std::memcpy(result.Data(), source.data, source.bytes);
+  const uint64_t offset = to_size(info[1], "offset");
+  const uint64_t bytes = to_size(info[2], "bytes");
+  Ref<Buffer> source(&host_buffer_of(info[0], offset, bytes));
+  auto result = Napi::Uint8Array::New(info.Env(), bytes);
+  auto access = source->begin_host_access(offset, bytes, SPILLWAY_ACCESS_READ);
+  const auto* data = static_cast<const uint8_t*>(source->info().host_address);
+  if (bytes > 0) std::memcpy(result.Data(), data + offset, bytes);
   return result;
 }
 

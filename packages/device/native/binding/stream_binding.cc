@@ -57,18 +57,19 @@ Napi::Value fill_bytes(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-void on_done(void* state, spillway_status) {
-  static_cast<Settler::Ticket*>(state)->settle(
-      [](Napi::Env env, const Napi::Promise::Deferred& deferred) { deferred.Resolve(env.Undefined()); });
-}
-
 // notify(stream): resolves when everything enqueued so far is done
 Napi::Value notify(const Napi::CallbackInfo& info) {
   Stream& stream = stream_of(info[0]);
   Settler& settler = instance(info.Env()).settler;
   Settler::Pending pending = settler.open(info.Env());
   try {
-    stream.notify(on_done, pending.ticket);
+    stream.notify([ticket = pending.ticket, wait = stream.begin_host_wait()] {
+      // The host goes on when the promise settles, not when the stream's thread gets here.
+      ticket->settle([wait](Napi::Env env, const Napi::Promise::Deferred& deferred) {
+        if (wait) wait();
+        deferred.Resolve(env.Undefined());
+      });
+    });
   } catch (...) {
     settler.cancel(info.Env(), pending.ticket);
     throw;

@@ -8,8 +8,18 @@
 
 namespace spillway::device::host {
 
+static const char* storage_name(uint32_t storage) {
+  static constexpr const char* kNames[] = {"", "device", "mapped", "pinned", "pageable"};
+  return kNames[storage];
+}
+
 HostBuffer::HostBuffer(uint32_t kind, HostDevice& device, uint32_t storage, uint64_t bytes, std::string tag)
-    : Buffer(kind, &device), tag_(std::move(tag)), storage_(storage), bytes_(bytes) {}
+    : Buffer(kind, &device), tag_(std::move(tag)), storage_(storage), bytes_(bytes) {
+  OrderChecker* checker = device.checker();
+  if (!checker) return;
+  label_ = std::string(storage_name(storage)) + " buffer " + std::to_string(checker->next_number(false)) +
+           (tag_.empty() ? "" : " '" + tag_ + "'") + " of " + std::to_string(bytes) + " bytes";
+}
 
 spillway_buffer_info HostBuffer::info() const {
   spillway_buffer_info info{};
@@ -17,47 +27,94 @@ spillway_buffer_info HostBuffer::info() const {
   info.storage = storage_;
   info.bytes = bytes_;
   bool reachable = storage_ == SPILLWAY_STORAGE_DEVICE || storage_ == SPILLWAY_STORAGE_MAPPED;
-  info.device_address = reachable ? reinterpret_cast<uint64_t>(data_) : 0;
+  info.device_address = reachable ? reinterpret_cast<uint64_t>(kernel_data_) : 0;
   info.host_address = on_device() ? nullptr : data_;
   return info;
+}
+
+std::unique_lock<std::mutex> HostBuffer::begin_host_access(uint64_t offset, uint64_t bytes, uint32_t mode) {
+  auto* host_device = static_cast<HostDevice*>(device());
+  OrderChecker* checker = host_device->checker();
+  if (!checker) return {};
+  checker->host_access(*this, offset, bytes, mode, mode == SPILLWAY_ACCESS_READ ? "host read" : "host write");
+  // A kernel under check has poison in bytes that it must not touch.
+  return host_device->execution_turn();
+}
+
+void HostBuffer::visit_histories(uint64_t offset, uint64_t bytes, const Visit& visit) {
+  if (history_) visit(*history_, offset, bytes, offset);
 }
 
 DeviceMemory::DeviceMemory(HostDevice& device, uint64_t bytes, const std::string& tag)
     : HostBuffer(SPILLWAY_KIND_DEVICE_BUFFER, device, SPILLWAY_STORAGE_DEVICE, bytes, tag),
       charge_(device.budget(), round_up(bytes, MemoryFile::page_bytes()), tag),
-      extent_(device.take_memory(round_up(bytes, MemoryFile::page_bytes()))),
-      mapping_(Mapping::of(extent_)) {
-  data_ = mapping_.data();
-  std::memset(data_, kFreshPoison, mapping_.bytes());
+      block_(device.take_block(round_up(bytes, MemoryFile::page_bytes()))) {
+  data_ = kernel_data_ = block_->mapping.data();
+  std::memset(data_, kFreshPoison, block_->mapping.bytes());
+  if (TwinCheck* twins = device.twin_check()) {
+    history_ = std::make_unique<AccessHistory>(bytes, false);
+    guarded_.emplace(Mapping::of(block_->extent));
+    kernel_data_ = guarded_->data();
+    auto turn = device.execution_turn();
+    twins->memory().add(*guarded_, label());
+  }
 }
 
-static Mapping map_host(uint64_t bytes) {
+DeviceMemory::~DeviceMemory() {
+  auto* host_device = static_cast<HostDevice*>(device());
+  if (guarded_) {
+    auto turn = host_device->execution_turn();
+    host_device->twin_check()->memory().retire(std::move(*guarded_));
+  }
+  host_device->give_block(std::move(*block_));
+}
+
+static void check_available(uint64_t bytes) {
   // Past what the system has left it kills instead of refusing.
   SystemMemory system = read_system_memory();
-  if (bytes > system.available_bytes) {
-    spillway_error error = empty_error();
-    error.status = SPILLWAY_STATUS_OUT_OF_MEMORY;
-    error.requested_bytes = bytes;
-    error.free_bytes = system.available_bytes;
-    error.total_bytes = system.total_bytes;
-    std::snprintf(error.call, sizeof error.call, "buffer_create");
-    std::snprintf(error.message, sizeof error.message,
-                  "out of host memory: %s requested, %s available of %s. Close other programs, or use a smaller model",
-                  format_bytes(bytes).c_str(), format_bytes(system.available_bytes).c_str(),
-                  format_bytes(system.total_bytes).c_str());
-    throw StatusError(error);
-  }
-  return Mapping::anonymous(round_up(bytes, MemoryFile::page_bytes()));
+  if (bytes <= system.available_bytes) return;
+  spillway_error error = empty_error();
+  error.status = SPILLWAY_STATUS_OUT_OF_MEMORY;
+  error.requested_bytes = bytes;
+  error.free_bytes = system.available_bytes;
+  error.total_bytes = system.total_bytes;
+  std::snprintf(error.call, sizeof error.call, "buffer_create");
+  std::snprintf(error.message, sizeof error.message,
+                "out of host memory: %s requested, %s available of %s. Close other programs, or use a smaller model",
+                format_bytes(bytes).c_str(), format_bytes(system.available_bytes).c_str(),
+                format_bytes(system.total_bytes).c_str());
+  throw StatusError(error);
 }
 
 HostMemory::HostMemory(HostDevice& device, uint32_t storage, uint64_t bytes)
-    : HostBuffer(SPILLWAY_KIND_HOST_BUFFER, device, storage, bytes, ""), mapping_(map_host(bytes)) {
-  data_ = mapping_.data();
+    : HostBuffer(SPILLWAY_KIND_HOST_BUFFER, device, storage, bytes, "") {
+  check_available(bytes);
+  const uint64_t whole_pages = round_up(bytes, MemoryFile::page_bytes());
+  TwinCheck* twins = device.twin_check();
+  if (twins && storage == SPILLWAY_STORAGE_MAPPED) {
+    extent_.emplace(device.host_memory_file().take(whole_pages));
+    mapping_.emplace(Mapping::of(*extent_));
+    guarded_.emplace(Mapping::of(*extent_));
+  } else {
+    mapping_.emplace(Mapping::anonymous(whole_pages));
+  }
+  data_ = mapping_->data();
+  kernel_data_ = guarded_ ? guarded_->data() : data_;
+  if (twins) history_ = std::make_unique<AccessHistory>(bytes, true);
+  if (guarded_) {
+    auto turn = device.execution_turn();
+    twins->memory().add(*guarded_, label());
+  }
   device.counters().host_storage_bytes[storage].fetch_add(bytes, std::memory_order_relaxed);
 }
 
 HostMemory::~HostMemory() {
-  device()->counters().host_storage_bytes[storage()].fetch_sub(bytes(), std::memory_order_relaxed);
+  auto* host_device = static_cast<HostDevice*>(device());
+  if (guarded_) {
+    auto turn = host_device->execution_turn();
+    host_device->twin_check()->memory().retire(std::move(*guarded_));
+  }
+  host_device->counters().host_storage_bytes[storage()].fetch_sub(bytes(), std::memory_order_relaxed);
 }
 
 }  // namespace spillway::device::host

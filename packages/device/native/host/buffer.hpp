@@ -1,10 +1,13 @@
 // Memory of the host device: plain device memory, host memory of the three kinds, and part of an address range.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "../device.hpp"
+#include "check/access_history.hpp"
 #include "memory_file.hpp"
 
 namespace spillway::device::host {
@@ -18,6 +21,7 @@ inline constexpr uint8_t kFreshPoison = 0xff;
 class HostBuffer : public Buffer {
  public:
   spillway_buffer_info info() const override;
+  std::unique_lock<std::mutex> begin_host_access(uint64_t offset, uint64_t bytes, uint32_t mode) override;
 
   uint8_t* data() const { return data_; }
   uint64_t bytes() const { return bytes_; }
@@ -25,31 +29,47 @@ class HostBuffer : public Buffer {
   bool on_device() const { return storage_ == SPILLWAY_STORAGE_DEVICE; }
   /// Tag of device memory; empty for host memory.
   const std::string& tag() const { return tag_; }
+  /// What reports of the checkers call it; empty without them.
+  const std::string& label() const { return label_; }
 
   /// Called when work that touches the buffer is enqueued, and when it is done. Throws when there is no memory behind
   /// the address.
   virtual void begin_use() {}
   virtual void end_use() noexcept {}
 
+  /// For the order checker, which guards the histories.
+  using Visit = std::function<void(AccessHistory& history, uint64_t in_history, uint64_t bytes, uint64_t in_buffer)>;
+  virtual void visit_histories(uint64_t offset, uint64_t bytes, const Visit& visit);
+
  protected:
   HostBuffer(uint32_t kind, HostDevice& device, uint32_t storage, uint64_t bytes, std::string tag);
   uint8_t* data_ = nullptr;
+  uint8_t* kernel_data_ = nullptr;  // what kernels see; another mapping of the same memory when they are checked
+  std::unique_ptr<AccessHistory> history_;
 
  private:
   const std::string tag_;
   const uint32_t storage_;
   const uint64_t bytes_;
+  std::string label_;
+};
+
+/// Device memory and where it is mapped.
+struct Block {
+  MemoryFile::Extent extent;
+  Mapping mapping;
 };
 
 /// Device memory of its own extent. Freed memory is unmapped: a stale pointer faults instead of reading old bytes.
 class DeviceMemory final : public HostBuffer {
  public:
   DeviceMemory(HostDevice& device, uint64_t bytes, const std::string& tag);
+  ~DeviceMemory() override;
 
  private:
   Charge charge_;
-  MemoryFile::Extent extent_;
-  Mapping mapping_;
+  std::optional<Block> block_;
+  std::optional<Mapping> guarded_;
 };
 
 /// Host memory. The host device pins by marking; it never calls mlock, whose usual limit is 8 MiB.
@@ -59,7 +79,10 @@ class HostMemory final : public HostBuffer {
   ~HostMemory() override;
 
  private:
-  Mapping mapping_;
+  // Of a memory file when kernels that read it in place are checked: it is mapped twice then.
+  std::optional<MemoryFile::Extent> extent_;
+  std::optional<Mapping> mapping_;
+  std::optional<Mapping> guarded_;
 };
 
 }  // namespace spillway::device::host

@@ -3,11 +3,12 @@
 #include <algorithm>
 
 #include "../failure.hpp"
+#include "host_device.hpp"
 #include "stream.hpp"
 
 namespace spillway::device::host {
 
-Capture::Capture(HostStream& origin) { lanes_.push_back({&origin, -1, {}}); }
+Capture::Capture(HostDevice& device, HostStream& origin) : device_(device) { lanes_.push_back({&origin, -1, {}}); }
 
 void Capture::add(uint32_t lane_index, std::shared_ptr<const Operation> operation) {
   std::lock_guard lock(mutex_);
@@ -87,11 +88,28 @@ void Capture::check_joined() const {
   for (size_t lane = 1; lane < lanes_.size(); ++lane) {
     int64_t tail = lanes_[lane].tail;
     if (tail >= 0 && !reached[static_cast<size_t>(tail)]) {
+      report_unjoined(static_cast<size_t>(tail));
       fail(SPILLWAY_STATUS_CAPTURE, "end_capture",
            "the capture was dropped: a stream that joined it has work nobody waits for. Record an event on that stream "
            "and let the capturing stream wait for it before the capture ends");
     }
   }
+}
+
+void Capture::report_unjoined(size_t node) const {
+  OrderChecker* checker = device_.checker();
+  const Operation* operation = nodes_[node].operation.get();
+  if (!checker || !operation) return;
+  const std::vector<Access> accesses = operation->accesses();
+  Violation violation{ViolationKind::kUnjoinedFork, "", 0, 0, nullptr, nullptr};
+  if (!accesses.empty()) {
+    violation.buffer = accesses[0].buffer->label();
+    violation.offset = accesses[0].offset;
+    violation.bytes = accesses[0].bytes;
+  }
+  violation.later =
+      std::make_shared<OperationRecord>(OperationRecord{operation->name(), operation->stream, operation->site, 0});
+  checker->report(std::move(violation));
 }
 
 std::vector<GraphNode> Capture::finish(uint32_t& lane_count) {

@@ -12,6 +12,7 @@
 
 namespace spillway::device::host {
 
+class HostDevice;
 class HostStream;
 
 struct GraphNode {
@@ -23,7 +24,7 @@ struct GraphNode {
 
 class Capture : public std::enable_shared_from_this<Capture> {
  public:
-  explicit Capture(HostStream& origin);
+  Capture(HostDevice& device, HostStream& origin);
 
   void add(uint32_t lane, std::shared_ptr<const Operation> operation);
   void add_external_wait(uint32_t lane, HostEvent& event);
@@ -47,7 +48,9 @@ class Capture : public std::enable_shared_from_this<Capture> {
   };
   std::vector<uint32_t> frontier(const Lane& lane) const;
   void check_joined() const;
+  void report_unjoined(size_t node) const;
 
+  HostDevice& device_;  // kept by its streams
   mutable std::mutex mutex_;
   std::vector<Lane> lanes_;
   std::vector<GraphNode> nodes_;

@@ -7,42 +7,30 @@
 
 namespace spillway::device::host {
 
-struct HostGraph::Replay {
-  Replay(size_t nodes, size_t lanes, const std::vector<std::shared_ptr<Signal>>& external)
-      : done(nodes), finished(lanes), external_signals(external) {}
-  std::vector<Signal> done;
-  std::vector<Signal> finished;                                  // by lane; lane 0's is not used
-  const std::vector<std::shared_ptr<Signal>>& external_signals;  // by node; null where there is none
-};
-
-class HostGraph::LaneOperation : public Operation {
+/// The last of a replay. Keeps the graph, and with it its queues, until then.
+class HostGraph::EndOperation : public Operation {
  public:
-  LaneOperation(const HostGraph& graph, uint32_t lane, std::shared_ptr<Replay> replay)
-      : graph_(graph), lane_(lane), replay_(std::move(replay)) {}
-  void run(HostDevice& device, uint32_t priority) const override {
-    graph_.run_lane(device, priority, lane_, *replay_);
-    replay_->finished[lane_].set();
+  explicit EndOperation(HostGraph& graph) : graph_(&graph) {}
+  void run(HostDevice& device, uint32_t) const override {
+    device.counters().graph_launches.fetch_add(1, std::memory_order_relaxed);
   }
 
  private:
-  const HostGraph& graph_;  // outlives its use: HostGraph::run waits for `finished` before it returns
-  const uint32_t lane_;
-  // Shared: who waits for a signal may go on, and away, while set() is still inside it.
-  std::shared_ptr<Replay> replay_;
+  Ref<HostGraph> graph_;
 };
 
 HostGraph::HostGraph(HostDevice& device, std::vector<GraphNode> nodes, uint32_t lane_count)
-    : Graph(SPILLWAY_KIND_GRAPH, &device), nodes_(std::move(nodes)), lanes_(lane_count) {
+    : Graph(SPILLWAY_KIND_GRAPH, &device), nodes_(std::move(nodes)), waited_for_(nodes_.size(), false) {
   std::set<HostBuffer*> seen;
-  for (uint32_t i = 0; i < nodes_.size(); ++i) {
-    lanes_[nodes_[i].lane].push_back(i);
-    if (!nodes_[i].operation) continue;
-    for (const Ref<HostBuffer>& buffer : nodes_[i].operation->buffers()) {
+  for (const GraphNode& node : nodes_) {
+    for (uint32_t dependency : node.dependencies) waited_for_[dependency] = true;
+    if (!node.operation) continue;
+    for (const Ref<HostBuffer>& buffer : node.operation->buffers()) {
       if (seen.insert(buffer.get()).second) buffers_.push_back(buffer);
     }
   }
   for (uint32_t lane = 1; lane < lane_count; ++lane) {
-    queues_.push_back(WorkQueue::start(device, SPILLWAY_PRIORITY_NORMAL));
+    queues_.push_back(device.create_queue(SPILLWAY_PRIORITY_NORMAL));
   }
 }
 
@@ -50,6 +38,7 @@ HostGraph::~HostGraph() {
   for (const std::shared_ptr<WorkQueue>& queue : queues_) queue->close();
 }
 
+// The records that its external waits mean when launched now.
 std::vector<std::shared_ptr<Signal>> HostGraph::external_signals() const {
   std::vector<std::shared_ptr<Signal>> signals(nodes_.size());
   for (size_t i = 0; i < nodes_.size(); ++i) {
@@ -64,36 +53,40 @@ std::vector<std::shared_ptr<Signal>> HostGraph::external_signals() const {
   return signals;
 }
 
-void HostGraph::run(HostDevice& device, uint32_t priority, const std::vector<std::shared_ptr<Signal>>& external) {
-  std::lock_guard lock(running_);
-  auto replay = std::make_shared<Replay>(nodes_.size(), lanes_.size(), external);
-  for (uint32_t lane = 1; lane < lanes_.size(); ++lane) {
-    queues_[lane - 1]->push(std::make_shared<LaneOperation>(*this, lane, replay));
+void HostGraph::replay(WorkQueue& stream, uint64_t launch_site) {
+  const std::vector<std::shared_ptr<Signal>> external = external_signals();
+  // Nothing is enqueued when a buffer has no memory behind it: what could fail half-way has not begun.
+  BufferUses uses(buffers_);
+  std::lock_guard lock(mutex_);
+  auto queue_of = [&](uint32_t lane) -> WorkQueue& { return lane == 0 ? stream : *queues_[lane - 1]; };
+  auto signal = [&](WorkQueue& queue) {
+    auto done = std::make_shared<Signal>();
+    queue.push(std::make_shared<SignalOperation>(done));
+    return done;
+  };
+  auto wait = [&](WorkQueue& queue, const std::shared_ptr<Signal>& for_signal) {
+    queue.push(std::make_shared<WaitOperation>(for_signal));
+  };
+  if (last_replay_) wait(stream, last_replay_);
+  if (!queues_.empty()) {
+    const std::shared_ptr<Signal> begun = signal(stream);
+    for (const std::shared_ptr<WorkQueue>& queue : queues_) wait(*queue, begun);
   }
-  run_lane(device, priority, 0, *replay);
-  for (uint32_t lane = 1; lane < lanes_.size(); ++lane) replay->finished[lane].wait();
-  device.counters().graph_launches.fetch_add(1, std::memory_order_relaxed);
-}
-
-void HostGraph::run_lane(HostDevice& device, uint32_t priority, uint32_t lane, Replay& replay) const {
-  for (uint32_t index : lanes_[lane]) {
-    const GraphNode& node = nodes_[index];
-    for (uint32_t dependency : node.dependencies) replay.done[dependency].wait();
+  std::vector<std::shared_ptr<Signal>> done(nodes_.size());
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    const GraphNode& node = nodes_[i];
+    WorkQueue& queue = queue_of(node.lane);
+    for (uint32_t dependency : node.dependencies) wait(queue, done[dependency]);
     if (node.operation) {
-      node.operation->run(device, priority);
-    } else if (replay.external_signals[index]) {
-      replay.external_signals[index]->wait();
+      queue.push(node.operation, launch_site);
+    } else if (external[i]) {
+      wait(queue, external[i]);
     }
-    replay.done[index].set();
+    if (waited_for_[i]) done[i] = signal(queue);
   }
-}
-
-GraphOperation::GraphOperation(HostGraph& graph) : graph_(&graph), external_signals_(graph.external_signals()) {
-  buffers_ = graph.buffers();
-}
-
-void GraphOperation::run(HostDevice& device, uint32_t priority) const {
-  graph_->run(device, priority, external_signals_);
+  for (const std::shared_ptr<WorkQueue>& queue : queues_) wait(stream, signal(*queue));
+  stream.push(std::make_shared<EndOperation>(*this));
+  last_replay_ = signal(stream);
 }
 
 }  // namespace spillway::device::host

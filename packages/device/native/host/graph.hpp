@@ -16,33 +16,20 @@ class HostGraph final : public Graph {
   ~HostGraph() override;
 
   uint32_t node_count() const override { return static_cast<uint32_t>(nodes_.size()); }
-  /// Every buffer of every node, once.
-  const std::vector<Ref<HostBuffer>>& buffers() const { return buffers_; }
-  /// The records that its external waits mean when launched now.
-  std::vector<std::shared_ptr<Signal>> external_signals() const;
-  /// On the launching stream's thread; returns when all lanes are done.
-  void run(HostDevice& device, uint32_t priority, const std::vector<std::shared_ptr<Signal>>& external_signals);
+  /// Enqueues every node, with the order of the recording, after the replays enqueued before. launch_site: for the
+  /// order checker.
+  void replay(WorkQueue& stream, uint64_t launch_site);
 
  private:
-  struct Replay;
-  class LaneOperation;
-  void run_lane(HostDevice& device, uint32_t priority, uint32_t lane, Replay& replay) const;
+  class EndOperation;
+  std::vector<std::shared_ptr<Signal>> external_signals() const;
 
   std::vector<GraphNode> nodes_;
-  std::vector<std::vector<uint32_t>> lanes_;  // node indices in order
-  std::vector<Ref<HostBuffer>> buffers_;
+  std::vector<bool> waited_for_;                    // by node: another lane has a node that depends on it
+  std::vector<Ref<HostBuffer>> buffers_;            // of every node, once
   std::vector<std::shared_ptr<WorkQueue>> queues_;  // of lanes 1 …
-  std::mutex running_;                              // replays of one graph run one after another
-};
-
-class GraphOperation : public Operation {
- public:
-  explicit GraphOperation(HostGraph& graph);
-  void run(HostDevice& device, uint32_t priority) const override;
-
- private:
-  Ref<HostGraph> graph_;
-  std::vector<std::shared_ptr<Signal>> external_signals_;
+  std::mutex mutex_;
+  std::shared_ptr<Signal> last_replay_;  // set when it is done
 };
 
 }  // namespace spillway::device::host

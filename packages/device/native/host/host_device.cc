@@ -7,17 +7,50 @@
 #include "event.hpp"
 #include "stream.hpp"
 #include "system_memory.hpp"
+#include "thread_queue.hpp"
 #include "virtual_memory.hpp"
 
 namespace spillway::device::host {
 
-HostDevice::HostDevice(const HostDeviceOptions& options)
+HostDevice::HostDevice(HostDeviceOptions options)
     : Device(options.memory_limit_bytes),
+      adversary_(options.adversarial_seed ? Adversary::start(*options.adversarial_seed) : nullptr),
+      memory_("spillway-device"),
       pool_(options.threads),
       link_to_device_(options.link),
-      link_to_host_(options.link) {}
+      link_to_host_(options.link) {
+  if (!options.check) return;
+  checker_.emplace(std::move(options.site_probe));
+  twin_check_.emplace(*checker_);
+  host_memory_.emplace("spillway-host");
+}
 
-std::string HostDevice::name() const { return "host (" + std::to_string(pool_.threads()) + " threads)"; }
+HostDevice::~HostDevice() {
+  if (adversary_) adversary_->stop();
+}
+
+std::string HostDevice::name() const {
+  return "host (" + std::to_string(pool_.threads()) + " threads" + (adversary_ ? ", adversarial" : "") +
+         (checker_ ? ", checked" : "") + ")";
+}
+
+std::shared_ptr<WorkQueue> HostDevice::create_queue(uint32_t priority) {
+  if (adversary_) return adversary_->create_queue(*this, priority);
+  return ThreadQueue::start(*this, priority);
+}
+
+Block HostDevice::take_block(uint64_t bytes) {
+  if (std::optional<Block> recycled = recycled_.take(bytes)) return std::move(*recycled);
+  MemoryFile::Extent extent = take_memory(bytes);
+  Mapping mapping = Mapping::of(extent);
+  return {std::move(extent), std::move(mapping)};
+}
+
+void HostDevice::give_block(Block block) {
+  if (adversary_) recycled_.give(std::move(block));
+}
+
+MemoryFile& HostDevice::host_memory_file() { return *host_memory_; }
 
 void HostDevice::check_open(const char* call) const {
   if (closed_.load(std::memory_order_acquire)) {
@@ -36,11 +69,13 @@ Stream* HostDevice::create_stream(uint32_t priority) {
   if (priority > SPILLWAY_PRIORITY_HIGH) {
     fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "stream_create", "no such stream priority: %u", priority);
   }
+  failures_.pass(FailurePoint::kStream, "stream_create");
   return new HostStream(*this, priority);
 }
 
 Event* HostDevice::create_event() {
   check_open("event_create");
+  failures_.pass(FailurePoint::kEvent, "event_create");
   return new HostEvent(this);
 }
 
@@ -56,11 +91,13 @@ Buffer* HostDevice::create_buffer(uint32_t storage, uint64_t bytes, const std::s
       fail(SPILLWAY_STATUS_CAPTURE, "buffer_create",
            "device memory cannot be allocated on a stream that is being captured; allocate it before");
     }
+    failures_.pass(FailurePoint::kAllocation, "buffer_create");
     return new DeviceMemory(*this, bytes, tag);
   }
   if (storage < SPILLWAY_STORAGE_MAPPED || storage > SPILLWAY_STORAGE_PAGEABLE) {
     fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "buffer_create", "no such storage kind: %u", storage);
   }
+  failures_.pass(FailurePoint::kAllocation, "buffer_create");
   return new HostMemory(*this, storage, bytes);
 }
 
@@ -85,13 +122,18 @@ void HostDevice::close(std::function<void()> done) {
       if (std::shared_ptr<WorkQueue> queue = known.lock()) queues.push_back(std::move(queue));
     }
   }
+  auto all_done = [this, done = std::move(done)] {
+    if (checker_) checker_->host_joined_everything();
+    done();
+  };
   auto left = std::make_shared<std::atomic<size_t>>(queues.size() + 1);
-  auto arrive = [left, done = std::move(done)] {
-    if (left->fetch_sub(1, std::memory_order_acq_rel) == 1) done();
+  auto arrive = [left, all_done = std::move(all_done)] {
+    if (left->fetch_sub(1, std::memory_order_acq_rel) == 1) all_done();
   };
   for (const std::shared_ptr<WorkQueue>& queue : queues) {
     // The thread of a stream disposed just now may have ended: it would never call back.
     if (!queue->push_unless_ended(std::make_shared<CallOperation>(arrive))) arrive();
+    queue->demand();
   }
   arrive();
 }
@@ -109,12 +151,14 @@ static void check_granular(const char* call, uint64_t bytes, uint64_t granularit
 AddressRange* HostDevice::reserve(uint64_t bytes) {
   check_open("reserve");
   check_granular("reserve", bytes, virtual_memory_granularity());
+  failures_.pass(FailurePoint::kMapping, "reserve");
   return new HostAddressRange(*this, bytes);
 }
 
 PhysicalMemory* HostDevice::create_physical(uint64_t bytes, const std::string& tag) {
   check_open("create");
   check_granular("create", bytes, virtual_memory_granularity());
+  failures_.pass(FailurePoint::kAllocation, "create");
   return new HostPhysicalMemory(*this, bytes, tag);
 }
 

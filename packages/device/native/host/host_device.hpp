@@ -4,11 +4,16 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "../device.hpp"
+#include "adversary.hpp"
+#include "check/twin_check.hpp"
+#include "failure_injection.hpp"
 #include "link.hpp"
 #include "memory_file.hpp"
+#include "recycled_blocks.hpp"
 #include "thread_pool.hpp"
 #include "work_queue.hpp"
 
@@ -18,11 +23,15 @@ struct HostDeviceOptions {
   uint64_t memory_limit_bytes;
   uint32_t threads;
   LinkOptions link;
+  std::optional<uint64_t> adversarial_seed;
+  bool check = false;
+  std::unique_ptr<SiteProbe> site_probe;  // of the checker
 };
 
 class HostDevice final : public Device {
  public:
-  explicit HostDevice(const HostDeviceOptions& options);
+  explicit HostDevice(HostDeviceOptions options);
+  ~HostDevice() override;
 
   std::string name() const override;
   Stream* create_stream(uint32_t priority) override;
@@ -35,17 +44,38 @@ class HostDevice final : public Device {
 
   /// Pages for device memory; bytes: whole pages, charged already. Throws OUT_OF_MEMORY when the system has none.
   MemoryFile::Extent take_memory(uint64_t bytes);
+  /// The same, mapped. Contents: anything.
+  Block take_block(uint64_t bytes);
+  void give_block(Block block);
+  MemoryFile& host_memory_file();
   ThreadPool& pool() { return pool_; }
   Link& link_to_device() { return link_to_device_; }
   Link& link_to_host() { return link_to_host_; }
 
   /// Throws CLOSED after close().
   void check_open(const char* call) const;
+  std::shared_ptr<WorkQueue> create_queue(uint32_t priority);
   /// close() waits for it.
   void register_queue(const std::shared_ptr<WorkQueue>& queue);
 
+  FailureInjection& failures() { return failures_; }
+  /// Null when nothing is checked; so is twin_check().
+  OrderChecker* checker() { return checker_ ? &*checker_ : nullptr; }
+  TwinCheck* twin_check() { return twin_check_ ? &*twin_check_ : nullptr; }
+  /// What copies and kernels hold while they run when kernels are checked: one at a time.
+  std::unique_lock<std::mutex> execution_turn() {
+    return twin_check_ ? std::unique_lock(execution_) : std::unique_lock<std::mutex>();
+  }
+
  private:
+  FailureInjection failures_;
+  std::optional<OrderChecker> checker_;
+  std::optional<TwinCheck> twin_check_;
+  std::mutex execution_;
+  const std::shared_ptr<Adversary> adversary_;  // null: streams are threads
   MemoryFile memory_;
+  std::optional<MemoryFile> host_memory_;
+  RecycledBlocks recycled_;
   ThreadPool pool_;
   Link link_to_device_;
   Link link_to_host_;

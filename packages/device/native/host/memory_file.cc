@@ -16,7 +16,7 @@ uint64_t round_up(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * 
 
 uint64_t MemoryFile::page_bytes() { return static_cast<uint64_t>(sysconf(_SC_PAGESIZE)); }
 
-MemoryFile::MemoryFile() : descriptor_(memfd_create("spillway-device", MFD_CLOEXEC)) {
+MemoryFile::MemoryFile(const char* name) : descriptor_(memfd_create(name, MFD_CLOEXEC)) {
   if (descriptor_ < 0) fail_system("memfd_create", errno, "the host device needs a memory file");
 }
 

@@ -27,7 +27,8 @@ class MemoryFile {
     uint64_t bytes_;
   };
 
-  MemoryFile();
+  /// name: what the system calls it.
+  explicit MemoryFile(const char* name);
   ~MemoryFile();
   MemoryFile(const MemoryFile&) = delete;
   MemoryFile& operator=(const MemoryFile&) = delete;

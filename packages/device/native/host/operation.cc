@@ -12,24 +12,40 @@ CopyOperation::CopyOperation(HostBuffer& to, uint64_t to_offset, HostBuffer& fro
   buffers_.emplace_back(&from);
 }
 
-void CopyOperation::run(HostDevice& device, uint32_t priority) const {
+void CopyOperation::run(HostDevice& device, uint32_t priority) const { run_part(device, priority, 0, bytes_); }
+
+// Within one memory, parts could overwrite what later parts still have to read.
+uint64_t CopyOperation::divisible_bytes() const {
+  return buffers_[0]->on_device() == buffers_[1]->on_device() ? 0 : bytes_;
+}
+
+void CopyOperation::run_part(HostDevice& device, uint32_t priority, uint64_t begin, uint64_t end) const {
   const HostBuffer& to = *buffers_[0];
   const HostBuffer& from = *buffers_[1];
-  uint8_t* target = to.data() + to_offset_;
-  const uint8_t* source = from.data() + from_offset_;
+  uint8_t* target = to.data() + to_offset_ + begin;
+  const uint8_t* source = from.data() + from_offset_ + begin;
+  const uint64_t bytes = end - begin;
+  const bool last = end == bytes_;
   Counters& counters = device.counters();
+  auto turn = device.execution_turn();
   if (to.on_device() == from.on_device()) {
-    std::memmove(target, source, bytes_);
+    std::memmove(target, source, bytes);
     (to.on_device() ? counters.device_to_device_bytes : counters.host_to_host_bytes)
-        .fetch_add(bytes_, std::memory_order_relaxed);
+        .fetch_add(bytes, std::memory_order_relaxed);
   } else if (to.on_device()) {
-    device.link_to_device().transfer(target, source, bytes_, priority);
-    counters.count_to_device(to.tag(), bytes_);
+    device.link_to_device().transfer(target, source, bytes, priority);
+    if (last) counters.count_to_device(to.tag(), bytes_);
   } else {
-    device.link_to_host().transfer(target, source, bytes_, priority);
+    device.link_to_host().transfer(target, source, bytes, priority);
+    if (!last) return;
     counters.device_to_host_bytes.fetch_add(bytes_, std::memory_order_relaxed);
     counters.device_to_host_copies.fetch_add(1, std::memory_order_relaxed);
   }
+}
+
+std::vector<Access> CopyOperation::accesses() const {
+  return {{buffers_[0].get(), to_offset_, bytes_, SPILLWAY_ACCESS_WRITE},
+          {buffers_[1].get(), from_offset_, bytes_, SPILLWAY_ACCESS_READ}};
 }
 
 FillOperation::FillOperation(HostBuffer& to, uint64_t offset, uint64_t bytes, uint8_t value)
@@ -37,7 +53,14 @@ FillOperation::FillOperation(HostBuffer& to, uint64_t offset, uint64_t bytes, ui
   buffers_.emplace_back(&to);
 }
 
-void FillOperation::run(HostDevice&, uint32_t) const { std::memset(buffers_[0]->data() + offset_, value_, bytes_); }
+void FillOperation::run(HostDevice& device, uint32_t) const {
+  auto turn = device.execution_turn();
+  std::memset(buffers_[0]->data() + offset_, value_, bytes_);
+}
+
+std::vector<Access> FillOperation::accesses() const {
+  return {{buffers_[0].get(), offset_, bytes_, SPILLWAY_ACCESS_WRITE}};
+}
 
 LaunchOperation::LaunchOperation(const spillway_launch& launch, std::vector<Ref<HostBuffer>> buffers)
     : kernel_(launch.kernel),
@@ -74,7 +97,12 @@ void LaunchOperation::run(HostDevice& device, uint32_t priority) const {
   std::memcpy(context.block, block_, sizeof block_);
   context.parallel_for = twin_parallel_for;
   context.internal = &call;
-  kernel_->host_twin(&context, arguments_.data());
+  if (device.twin_check()) {
+    auto turn = device.execution_turn();
+    device.twin_check()->run(*this, context, kernel_->host_twin, arguments_.data());
+  } else {
+    kernel_->host_twin(&context, arguments_.data());
+  }
   device.counters().launches.fetch_add(1, std::memory_order_relaxed);
 }
 

@@ -1,14 +1,16 @@
-// One piece of a stream's work. Immutable once made: a graph runs the same operation again at every replay.
+// One piece of a stream's work. Immutable once enqueued: a graph runs the same operation again at every replay.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "../device.hpp"
 #include "buffer.hpp"
+#include "check/vector_clock.hpp"
 
 namespace spillway::device::host {
 
@@ -21,10 +23,22 @@ class Signal {
     done_.store(1, std::memory_order_release);
     done_.notify_all();
   }
+  bool is_set() const { return done_.load(std::memory_order_acquire) != 0; }
   void wait() const { done_.wait(0, std::memory_order_acquire); }
+
+  /// For the order checker, which guards it: what is done once this is set.
+  std::shared_ptr<const VectorClock> clock;
 
  private:
   std::atomic<uint32_t> done_{0};
+};
+
+/// One range that an operation touches. mode: SPILLWAY_ACCESS_*.
+struct Access {
+  HostBuffer* buffer;
+  uint64_t offset;
+  uint64_t bytes;
+  uint32_t mode;
 };
 
 class Operation {
@@ -35,6 +49,23 @@ class Operation {
   /// What it touches. Held until it is done.
   const std::vector<Ref<HostBuffer>>& buffers() const { return buffers_; }
 
+  /// false: running it now would block until something else has run.
+  virtual bool ready() const { return true; }
+  /// More than 0: may be run in parts, other streams' work in between.
+  virtual uint64_t divisible_bytes() const { return 0; }
+  virtual void run_part(HostDevice&, uint32_t /*priority*/, uint64_t /*begin*/, uint64_t /*end*/) const {}
+
+  // What the order checker asks.
+  virtual const char* name() const { return ""; }
+  virtual std::vector<Access> accesses() const { return {}; }
+  /// Its accesses are the target and the source, whose bytes it only passes on.
+  virtual bool copies() const { return false; }
+  virtual Signal* sets() const { return nullptr; }
+  virtual const Signal* waits_for() const { return nullptr; }
+  /// Where it was enqueued, or recorded (0: not known), and on which stream. Set before that, when order is checked.
+  uint64_t site = 0;
+  std::string stream;
+
  protected:
   std::vector<Ref<HostBuffer>> buffers_;
 };
@@ -43,6 +74,11 @@ class CopyOperation : public Operation {
  public:
   CopyOperation(HostBuffer& to, uint64_t to_offset, HostBuffer& from, uint64_t from_offset, uint64_t bytes);
   void run(HostDevice& device, uint32_t priority) const override;
+  uint64_t divisible_bytes() const override;
+  void run_part(HostDevice& device, uint32_t priority, uint64_t begin, uint64_t end) const override;
+  const char* name() const override { return "copy"; }
+  std::vector<Access> accesses() const override;
+  bool copies() const override { return true; }
 
  private:
   uint64_t to_offset_;
@@ -54,6 +90,8 @@ class FillOperation : public Operation {
  public:
   FillOperation(HostBuffer& to, uint64_t offset, uint64_t bytes, uint8_t value);
   void run(HostDevice& device, uint32_t priority) const override;
+  const char* name() const override { return "fill"; }
+  std::vector<Access> accesses() const override;
 
  private:
   uint64_t offset_;
@@ -65,26 +103,23 @@ class LaunchOperation : public Operation {
  public:
   LaunchOperation(const spillway_launch& launch, std::vector<Ref<HostBuffer>> buffers);
   void run(HostDevice& device, uint32_t priority) const override;
+  const char* name() const override { return kernel_->name ? kernel_->name : "kernel"; }
+  std::vector<Access> accesses() const override { return accesses_; }
 
  private:
-  struct Access {
-    HostBuffer* buffer;  // one of buffers_
-    uint64_t offset;
-    uint64_t bytes;
-    uint32_t mode;
-  };
   const spillway_kernel* kernel_;
   // Host twins may read their arguments with any alignment up to that of max_align_t.
   std::vector<std::max_align_t> arguments_;
   uint32_t grid_[3];
   uint32_t block_[3];
-  std::vector<Access> accesses_;
+  std::vector<Access> accesses_;  // of buffers_
 };
 
 class SignalOperation : public Operation {
  public:
   explicit SignalOperation(std::shared_ptr<Signal> signal) : signal_(std::move(signal)) {}
   void run(HostDevice&, uint32_t) const override { signal_->set(); }
+  Signal* sets() const override { return signal_.get(); }
 
  private:
   std::shared_ptr<Signal> signal_;
@@ -94,6 +129,8 @@ class WaitOperation : public Operation {
  public:
   explicit WaitOperation(std::shared_ptr<Signal> signal) : signal_(std::move(signal)) {}
   void run(HostDevice&, uint32_t) const override { signal_->wait(); }
+  bool ready() const override { return signal_->is_set(); }
+  const Signal* waits_for() const override { return signal_.get(); }
 
  private:
   std::shared_ptr<Signal> signal_;

@@ -7,8 +7,12 @@
 namespace spillway::device::host {
 
 HostStream::HostStream(HostDevice& device, uint32_t priority)
-    : Stream(SPILLWAY_KIND_STREAM, &device), priority_(priority), queue_(WorkQueue::start(device, priority)) {
+    : Stream(SPILLWAY_KIND_STREAM, &device), priority_(priority), queue_(device.create_queue(priority)) {
   device.register_queue(queue_);
+  if (OrderChecker* checker = device.checker()) {
+    static constexpr const char* kPriorities[] = {"low", "normal", "high"};
+    label_ = "stream " + std::to_string(checker->next_number(true)) + " (" + kPriorities[priority] + ")";
+  }
 }
 
 HostStream::~HostStream() {
@@ -35,37 +39,59 @@ void HostStream::refuse_in_capture(const char* call, const char* what) const {
   }
 }
 
-void HostStream::enqueue(const char* call, std::shared_ptr<const Operation> operation) {
-  static_cast<HostDevice*>(device())->check_open(call);
-  if (Joined in = joined(); in.capture) {
-    in.capture->add(in.lane, std::move(operation));
-  } else {
-    queue_->push(std::move(operation));
+HostDevice& HostStream::host() const { return *static_cast<HostDevice*>(const_cast<HostStream*>(this)->device()); }
+
+void HostStream::enqueue(const char* call, const std::shared_ptr<Operation>& operation) {
+  host().check_open(call);
+  if (OrderChecker* checker = host().checker()) {
+    operation->site = checker->mark_site();
+    operation->stream = label_;
   }
+  if (Joined in = joined(); in.capture) {
+    in.capture->add(in.lane, operation);
+  } else {
+    queue_->push(operation);
+  }
+}
+
+HostWait HostStream::begin_host_wait() {
+  OrderChecker* checker = host().checker();
+  if (!checker) return {};
+  return [keep = Ref<Device>(device()), checker, reached = checker->reached(*queue_->lane())] {
+    checker->host_joined(reached);
+  };
 }
 
 void HostStream::synchronize() {
   refuse_in_capture("stream_synchronize", "waiting for a stream");
+  host().failures().pass(FailurePoint::kStream, "stream_synchronize");
+  HostWait joined = begin_host_wait();
   drain(*queue_);
+  if (joined) joined();
 }
 
-void HostStream::notify(spillway_notification notification, void* state) {
+void HostStream::notify(std::function<void()> done) {
   refuse_in_capture("stream_notify", "waiting for a stream");
-  queue_->push(std::make_shared<CallOperation>([notification, state] { notification(state, SPILLWAY_STATUS_OK); }));
+  host().failures().pass(FailurePoint::kStream, "stream_notify");
+  queue_->push(std::make_shared<CallOperation>(std::move(done)));
+  queue_->demand();
 }
 
 void HostStream::record(Event& event) {
+  host().failures().pass(FailurePoint::kEvent, "event_record");
   auto& target = static_cast<HostEvent&>(event);
   if (Joined in = joined(); in.capture) {
     target.set({nullptr, in.capture->record(in.lane)});
     return;
   }
+  host().check_open("event_record");
   auto signal = std::make_shared<Signal>();
-  enqueue("event_record", std::make_shared<SignalOperation>(signal));
+  queue_->push(std::make_shared<SignalOperation>(signal));
   target.set({signal, nullptr});
 }
 
 void HostStream::wait(Event& event, bool external) {
+  host().failures().pass(FailurePoint::kEvent, "event_wait");
   auto& source = static_cast<HostEvent&>(event);
   HostEvent::Record record = source.last();
   Joined in = joined();
@@ -91,7 +117,9 @@ void HostStream::wait(Event& event, bool external) {
     fail(SPILLWAY_STATUS_CAPTURE, "event_wait",
          "the event was not recorded in this capture; to wait for it at every replay, ask for an external wait");
   }
-  if (record.signal) enqueue("event_wait", std::make_shared<WaitOperation>(record.signal));
+  if (!record.signal) return;
+  host().check_open("event_wait");
+  queue_->push(std::make_shared<WaitOperation>(record.signal));
 }
 
 static void check_range(const char* call, const char* what, const HostBuffer& buffer, uint64_t offset, uint64_t bytes) {
@@ -116,6 +144,7 @@ void HostStream::copy(Buffer& to_buffer, uint64_t to_offset, Buffer& from_buffer
     refuse_in_capture("copy", "copying unpinned host memory");
   }
   if (bytes == 0) return;
+  host().failures().pass(FailurePoint::kCopy, "copy");
   enqueue("copy", std::make_shared<CopyOperation>(to, to_offset, from, from_offset, bytes));
 }
 
@@ -123,6 +152,7 @@ void HostStream::fill(Buffer& to_buffer, uint64_t offset, uint64_t bytes, uint8_
   auto& to = static_cast<HostBuffer&>(to_buffer);
   check_range("fill", "target", to, offset, bytes);
   if (bytes == 0) return;
+  host().failures().pass(FailurePoint::kCopy, "fill");
   enqueue("fill", std::make_shared<FillOperation>(to, offset, bytes, value));
 }
 
@@ -147,13 +177,15 @@ void HostStream::launch(const spillway_launch& launch) {
     }
     buffers.emplace_back(buffer);
   }
+  host().failures().pass(FailurePoint::kLaunch, "launch");
   enqueue("launch", std::make_shared<LaunchOperation>(launch, std::move(buffers)));
 }
 
 void HostStream::begin_capture() {
   refuse_in_capture("begin_capture", "beginning another capture");
-  static_cast<HostDevice*>(device())->check_open("begin_capture");
-  auto capture = std::make_shared<Capture>(*this);
+  host().check_open("begin_capture");
+  host().failures().pass(FailurePoint::kCapture, "begin_capture");
+  auto capture = std::make_shared<Capture>(host(), *this);
   std::lock_guard lock(mutex_);
   joined_ = {std::move(capture), 0};
 }
@@ -165,12 +197,17 @@ Graph* HostStream::end_capture() {
   }
   uint32_t lanes = 0;
   std::vector<GraphNode> nodes = in.capture->finish(lanes);
-  return new HostGraph(*static_cast<HostDevice*>(device()), std::move(nodes), lanes);
+  // What was recorded is dropped when this fails, whatever the reason.
+  host().failures().pass(FailurePoint::kCapture, "end_capture");
+  return new HostGraph(host(), std::move(nodes), lanes);
 }
 
 void HostStream::replay(Graph& graph) {
   refuse_in_capture("graph_launch", "launching a graph");
-  enqueue("graph_launch", std::make_shared<GraphOperation>(static_cast<HostGraph&>(graph)));
+  host().check_open("graph_launch");
+  host().failures().pass(FailurePoint::kLaunch, "graph_launch");
+  OrderChecker* checker = host().checker();
+  static_cast<HostGraph&>(graph).replay(*queue_, checker ? checker->mark_site() : 0);
 }
 
 }  // namespace spillway::device::host

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <mutex>
+#include <string>
 
 #include "capture.hpp"
 #include "work_queue.hpp"
@@ -17,7 +18,8 @@ class HostStream final : public Stream {
   uint32_t priority() const override { return priority_; }
   bool capturing() const override;
   void synchronize() override;
-  void notify(spillway_notification notification, void* state) override;
+  HostWait begin_host_wait() override;
+  void notify(std::function<void()> done) override;
   void record(Event& event) override;
   void wait(Event& event, bool external) override;
   void copy(Buffer& to, uint64_t to_offset, Buffer& from, uint64_t from_offset, uint64_t bytes) override;
@@ -27,7 +29,7 @@ class HostStream final : public Stream {
   Graph* end_capture() override;
   void replay(Graph& graph) override;
 
-  const std::shared_ptr<WorkQueue>& queue() const { return queue_; }
+  const std::string& label() const { return label_; }
   /// For the capture, when it ends.
   void leave_capture();
 
@@ -37,10 +39,12 @@ class HostStream final : public Stream {
     uint32_t lane = 0;
   };
   Joined joined() const;
-  void enqueue(const char* call, std::shared_ptr<const Operation> operation);
+  void enqueue(const char* call, const std::shared_ptr<Operation>& operation);
+  HostDevice& host() const;
   void refuse_in_capture(const char* call, const char* what) const;
 
   const uint32_t priority_;
+  std::string label_;  // in reports of the checkers
   std::shared_ptr<WorkQueue> queue_;
   mutable std::mutex mutex_;
   Joined joined_;

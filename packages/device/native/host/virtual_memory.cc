@@ -2,8 +2,10 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <vector>
 
 #include "../failure.hpp"
 #include "host_device.hpp"
@@ -12,6 +14,8 @@ namespace spillway::device::host {
 
 HostPhysicalMemory::HostPhysicalMemory(HostDevice& device, uint64_t bytes, const std::string& tag)
     : PhysicalMemory(SPILLWAY_KIND_PHYSICAL_MEMORY, &device),
+      tag_(tag),
+      history_(device.checker() ? std::make_unique<AccessHistory>(bytes, false) : nullptr),
       charge_(device.budget(), bytes, tag),
       extent_(device.take_memory(bytes)) {
   Mapping window = Mapping::of(extent_);
@@ -19,7 +23,33 @@ HostPhysicalMemory::HostPhysicalMemory(HostDevice& device, uint64_t bytes, const
 }
 
 HostAddressRange::HostAddressRange(HostDevice& device, uint64_t bytes)
-    : AddressRange(SPILLWAY_KIND_ADDRESS_RANGE, &device), mapping_(Mapping::reserved(bytes)) {}
+    : AddressRange(SPILLWAY_KIND_ADDRESS_RANGE, &device), mapping_(Mapping::reserved(bytes)) {
+  if (TwinCheck* twins = device.twin_check()) {
+    guarded_.emplace(Mapping::reserved(bytes));
+    auto turn = device.execution_turn();
+    twins->memory().add(*guarded_, "address range of " + std::to_string(bytes) + " bytes");
+  }
+}
+
+HostAddressRange::~HostAddressRange() {
+  if (!guarded_) return;
+  auto* host_device = static_cast<HostDevice*>(device());
+  auto turn = host_device->execution_turn();
+  host_device->twin_check()->memory().retire(std::move(*guarded_));
+}
+
+static void map_fixed(uint8_t* at, const MemoryFile::Extent& extent, int protection) {
+  if (mmap(at, extent.bytes(), protection, MAP_SHARED | MAP_FIXED, extent.descriptor(),
+           static_cast<off_t>(extent.offset())) == MAP_FAILED) {
+    fail_system("map", errno, "mapping device memory failed");
+  }
+}
+
+static void clear_fixed(uint8_t* at, uint64_t bytes) {
+  if (mmap(at, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED) {
+    fail_system("unmap", errno, "unmapping device memory failed");
+  }
+}
 
 void HostAddressRange::map(uint64_t offset, PhysicalMemory& memory) {
   auto& physical = static_cast<HostPhysicalMemory&>(memory);
@@ -38,17 +68,37 @@ void HostAddressRange::map(uint64_t offset, PhysicalMemory& memory) {
     taken = taken || before->first + before->second->bytes() > offset;
   }
   if (taken) fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "map", "part of this address range is mapped already");
+  static_cast<HostDevice*>(device())->failures().pass(FailurePoint::kMapping, "map");
   auto entry = pieces_.emplace(offset, Ref<HostPhysicalMemory>(&physical)).first;
-  void* at = mmap(mapping_.data() + offset, physical.bytes(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-                  physical.extent().descriptor(), static_cast<off_t>(physical.extent().offset()));
-  if (at == MAP_FAILED) {
-    int code = errno;
+  try {
+    map_fixed(mapping_.data() + offset, physical.extent(), PROT_READ | PROT_WRITE);
+    if (guarded_) map_fixed(guarded_->data() + offset, physical.extent(), PROT_NONE);
+  } catch (...) {
+    clear_fixed(mapping_.data() + offset, physical.bytes());
     pieces_.erase(entry);
-    fail_system("map", code, "mapping device memory failed");
+    throw;
+  }
+}
+
+// The order checker before the range: it visits ranges while it is locked.
+void HostAddressRange::check_unmap(uint64_t offset, uint64_t bytes) {
+  OrderChecker* checker = static_cast<HostDevice*>(device())->checker();
+  if (!checker) return;
+  std::vector<Ref<HostPhysicalMemory>> pieces;
+  {
+    std::lock_guard lock(mutex_);
+    for (auto piece = pieces_.lower_bound(offset); piece != pieces_.end() && piece->first < offset + bytes; ++piece) {
+      pieces.push_back(piece->second);
+    }
+  }
+  for (const Ref<HostPhysicalMemory>& piece : pieces) {
+    checker->freed(*piece->history(), 0, piece->bytes(),
+                   "physical memory '" + piece->tag() + "' of " + std::to_string(piece->bytes()) + " bytes");
   }
 }
 
 void HostAddressRange::unmap(uint64_t offset, uint64_t bytes) {
+  check_unmap(offset, bytes);
   std::lock_guard lock(mutex_);
   auto first = pieces_.lower_bound(offset);
   auto last = first;
@@ -64,9 +114,9 @@ void HostAddressRange::unmap(uint64_t offset, uint64_t bytes) {
     fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "unmap",
          "enqueued work still uses this address range; synchronize its streams first");
   }
-  void* at =
-      mmap(mapping_.data() + offset, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-  if (at == MAP_FAILED) fail_system("unmap", errno, "unmapping device memory failed");
+  static_cast<HostDevice*>(device())->failures().pass(FailurePoint::kMapping, "unmap");
+  clear_fixed(mapping_.data() + offset, bytes);
+  if (guarded_) clear_fixed(guarded_->data() + offset, bytes);
   pieces_.erase(first, last);
 }
 
@@ -97,6 +147,18 @@ void HostAddressRange::end_use() noexcept {
   --uses_;
 }
 
+void HostAddressRange::visit_histories(uint64_t offset, uint64_t bytes, const HostBuffer::Visit& visit) {
+  std::lock_guard lock(mutex_);
+  const uint64_t end = offset + bytes;
+  auto piece = pieces_.upper_bound(offset);
+  if (piece != pieces_.begin()) --piece;
+  for (; piece != pieces_.end() && piece->first < end; ++piece) {
+    const uint64_t from = std::max(offset, piece->first);
+    const uint64_t to = std::min(end, piece->first + piece->second->bytes());
+    if (from < to) visit(*piece->second->history(), from - piece->first, to - from, from - offset);
+  }
+}
+
 namespace {
 class RangeBuffer final : public HostBuffer {
  public:
@@ -105,6 +167,13 @@ class RangeBuffer final : public HostBuffer {
         range_(&range),
         offset_(offset) {
     data_ = range.data() + offset;
+    kernel_data_ = range.kernel_data() + offset;
+  }
+  void visit_histories(uint64_t offset, uint64_t bytes, const Visit& visit) override {
+    range_->visit_histories(offset_ + offset, bytes,
+                            [&](AccessHistory& history, uint64_t at, uint64_t length, uint64_t in_part) {
+                              visit(history, at, length, offset + in_part);
+                            });
   }
   void begin_use() override { range_->begin_use(offset_, bytes()); }
   void end_use() noexcept override { range_->end_use(); }
@@ -121,6 +190,7 @@ Buffer* HostAddressRange::create_buffer(uint64_t offset, uint64_t buffer_bytes) 
          static_cast<unsigned long long>(buffer_bytes), static_cast<unsigned long long>(offset),
          static_cast<unsigned long long>(bytes()));
   }
+  static_cast<HostDevice*>(device())->failures().pass(FailurePoint::kMapping, "buffer");
   return new RangeBuffer(*static_cast<HostDevice*>(device()), *this, offset, buffer_bytes);
 }
 

@@ -3,6 +3,8 @@
 
 #include <map>
 #include <mutex>
+#include <optional>
+#include <string>
 
 #include "buffer.hpp"
 
@@ -13,8 +15,13 @@ class HostPhysicalMemory final : public PhysicalMemory {
   HostPhysicalMemory(HostDevice& device, uint64_t bytes, const std::string& tag);
   uint64_t bytes() const override { return extent_.bytes(); }
   const MemoryFile::Extent& extent() const { return extent_; }
+  /// Null when order is not checked.
+  AccessHistory* history() { return history_.get(); }
+  const std::string& tag() const { return tag_; }
 
  private:
+  const std::string tag_;
+  std::unique_ptr<AccessHistory> history_;
   Charge charge_;
   MemoryFile::Extent extent_;
 };
@@ -22,8 +29,11 @@ class HostPhysicalMemory final : public PhysicalMemory {
 class HostAddressRange final : public AddressRange {
  public:
   HostAddressRange(HostDevice& device, uint64_t bytes);
+  ~HostAddressRange() override;
 
   uint8_t* data() const { return mapping_.data(); }
+  uint8_t* kernel_data() const { return guarded_ ? guarded_->data() : mapping_.data(); }
+  void visit_histories(uint64_t offset, uint64_t bytes, const HostBuffer::Visit& visit);
   uint64_t bytes() const override { return mapping_.bytes(); }
   void map(uint64_t offset, PhysicalMemory& memory) override;
   void unmap(uint64_t offset, uint64_t bytes) override;
@@ -34,11 +44,13 @@ class HostAddressRange final : public AddressRange {
 
  private:
   bool mapped_whole(uint64_t offset, uint64_t bytes) const;
+  void check_unmap(uint64_t offset, uint64_t bytes);
 
   mutable std::mutex mutex_;
   std::map<uint64_t, Ref<HostPhysicalMemory>> pieces_;
-  uint64_t uses_ = 0;  // enqueued operations that touch the range
-  Mapping mapping_;    // after pieces_: unmapped before the memory goes back
+  uint64_t uses_ = 0;               // enqueued operations that touch the range
+  Mapping mapping_;                 // after pieces_: unmapped before the memory goes back
+  std::optional<Mapping> guarded_;  // what kernels under check see
 };
 
 }  // namespace spillway::device::host

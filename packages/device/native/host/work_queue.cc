@@ -1,81 +1,43 @@
 #include "work_queue.hpp"
 
-#include <system_error>
-#include <thread>
-
-#include "../failure.hpp"
 #include "host_device.hpp"
 
 namespace spillway::device::host {
 
-std::shared_ptr<WorkQueue> WorkQueue::start(HostDevice& device, uint32_t priority) {
-  std::shared_ptr<WorkQueue> queue(new WorkQueue(priority));
-  try {
-    std::thread([queue, keep = Ref<HostDevice>(&device)]() mutable {
-      queue->work(*keep);
-      // The queue first: its last operations may hold the last buffers of the device.
-      queue.reset();
-    }).detach();
-  } catch (const std::system_error& failure) {
-    fail_system("stream_create", failure.code().value(), "the system gives no more threads");
-  }
-  return queue;
-}
+WorkQueue::WorkQueue(HostDevice& device)
+    : checker_(device.checker()), lane_(checker_ ? checker_->create_lane() : nullptr) {}
 
-void WorkQueue::push(std::shared_ptr<const Operation> operation) {
-  const auto& buffers = operation->buffers();
-  size_t used = 0;
+BufferUses::BufferUses(const std::vector<Ref<HostBuffer>>& buffers) : buffers_(buffers) {
   try {
-    for (; used < buffers.size(); ++used) buffers[used]->begin_use();
-    std::lock_guard lock(mutex_);
-    operations_.push_back(std::move(operation));
+    for (; used_ < buffers.size(); ++used_) buffers[used_]->begin_use();
   } catch (...) {
-    while (used > 0) buffers[--used]->end_use();
+    while (used_ > 0) buffers[--used_]->end_use();
     throw;
   }
-  wake_.notify_one();
 }
 
-bool WorkQueue::push_unless_ended(std::shared_ptr<const Operation> operation) {
-  {
-    std::lock_guard lock(mutex_);
-    if (ended_) return false;
-    operations_.push_back(std::move(operation));
-  }
-  wake_.notify_one();
-  return true;
+BufferUses::~BufferUses() {
+  while (used_ > 0) buffers_[--used_]->end_use();
 }
 
-void WorkQueue::close() {
-  {
-    std::lock_guard lock(mutex_);
-    closed_ = true;
+void WorkQueue::push(const std::shared_ptr<const Operation>& operation, uint64_t launch_site) {
+  BufferUses uses(operation->buffers());
+  if (checker_) {
+    checker_->enqueued(*lane_, *operation, launch_site, [&] { insert(operation); });
+  } else {
+    insert(operation);
   }
-  wake_.notify_one();
+  uses.keep();
 }
 
-void WorkQueue::work(HostDevice& device) {
-  std::unique_lock lock(mutex_);
-  for (;;) {
-    wake_.wait(lock, [&] { return closed_ || !operations_.empty(); });
-    if (operations_.empty()) {
-      ended_ = true;
-      return;
-    }
-    std::shared_ptr<const Operation> operation = std::move(operations_.front());
-    operations_.pop_front();
-    lock.unlock();
-    operation->run(device, priority_);
-    for (const Ref<HostBuffer>& buffer : operation->buffers()) buffer->end_use();
-    // Outside the lock: this may free memory, or end the last handle that keeps this very queue open.
-    operation.reset();
-    lock.lock();
-  }
+void finish(const Operation& operation) {
+  for (const Ref<HostBuffer>& buffer : operation.buffers()) buffer->end_use();
 }
 
 void drain(WorkQueue& queue) {
   auto done = std::make_shared<Signal>();
   queue.push(std::make_shared<SignalOperation>(done));
+  queue.demand();
   done->wait();
 }
 

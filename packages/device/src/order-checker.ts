@@ -1,0 +1,78 @@
+import { SpillwayError } from '@spillway/core'
+import { addon, type NativeHandle, type NativeOperation, type NativeViolation } from './addon.js'
+import { callSite, forgetCallSites, watchCallSites } from './call-sites.js'
+import { type CheckedOperation, describeViolation, type OrderViolation } from './order-violation.js'
+
+/** Enough to see what is wrong; a loop that repeats one mistake is counted, not listed. */
+const mostListed = 100
+
+/**
+ * What the stream-order checker of a host device has found. Order is judged when work is enqueued, from streams, events,
+ * graphs and what the host waited for: whatever the timing, the same program gives the same violations.
+ */
+export class OrderChecker {
+  readonly #device: NativeHandle
+  readonly #found = new Map<string, Omit<OrderViolation, 'message'>>()
+  readonly #fetch = (): void => this.#fetchViolations()
+
+  constructor(device: NativeHandle) {
+    this.#device = device
+    watchCallSites(this.#fetch)
+  }
+
+  /**
+   * What was found since the last call. What kernels touch is checked when they run: wait for the streams before.
+   */
+  takeViolations(): readonly OrderViolation[] {
+    this.#fetchViolations()
+    const violations = [...this.#found.values()].map((one) => ({ ...one, message: describeViolation(one) }))
+    this.#found.clear()
+    return violations
+  }
+
+  /** Ends the checking; an error when there are violations that nobody took. */
+  close(): SpillwayError | undefined {
+    const violations = this.takeViolations()
+    forgetCallSites(this.#fetch)
+    if (violations.length === 0) return undefined
+    const more = violations.length === 1 ? '' : `\n… and ${violations.length - 1} more in details.violations`
+    return new SpillwayError('SPILLWAY_ORDER_VIOLATION', `${violations[0]!.message}${more}`, {
+      details: { violations },
+    })
+  }
+
+  // At once, while the places in the program are still remembered.
+  #fetchViolations(): void {
+    for (const native of addon().takeViolations(this.#device)) {
+      const violation = toViolation(native)
+      const { kind, earlier, later } = violation
+      const key = JSON.stringify([kind, earlier?.what, earlier?.site, later.what, later.site, later.stream])
+      const known = this.#found.get(key)
+      if (known !== undefined) this.#found.set(key, { ...known, times: known.times + 1 })
+      else if (this.#found.size < mostListed) this.#found.set(key, violation)
+    }
+  }
+}
+
+function toViolation({
+  kind,
+  buffer,
+  offset,
+  bytes,
+  earlier,
+  later,
+}: NativeViolation): Omit<OrderViolation, 'message'> {
+  return {
+    kind,
+    buffer,
+    offset,
+    bytes,
+    ...(earlier === undefined ? {} : { earlier: toOperation(earlier) }),
+    later: toOperation(later),
+    times: 1,
+  }
+}
+
+function toOperation({ what, stream, site, launchSite }: NativeOperation): CheckedOperation {
+  return { what, stream, site: callSite(site), ...(launchSite === 0 ? {} : { launchSite: callSite(launchSite) }) }
+}
