@@ -105,7 +105,7 @@ void Adversary::work() {
 
 void Adversary::serve(std::unique_lock<std::mutex>& lock, const Demand& demand) {
   while (demand.queue->done_ < demand.count) {
-    if (draw(8) == 0) change_a_rank(demand.sequence);
+    if (draw(steps_between_changes_) == 0) change_a_rank(demand.sequence);
     step(lock, *demand.device, *choose(demand.sequence));
   }
   if (demand.queue->closed_ && demand.queue->items_.empty() && !demand.queue->ended_) {

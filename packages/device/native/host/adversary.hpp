@@ -39,7 +39,7 @@ class Adversary : public std::enable_shared_from_this<Adversary> {
     Ref<HostDevice> device;
   };
 
-  explicit Adversary(uint64_t seed) : seed_(seed), random_(seed) {}
+  explicit Adversary(uint64_t seed) : seed_(seed), random_(seed), steps_between_changes_(uint64_t{2} << draw(4)) {}
   void work();
   void serve(std::unique_lock<std::mutex>& lock, const Demand& demand);
   void change_a_rank(uint64_t sequence);
@@ -51,6 +51,8 @@ class Adversary : public std::enable_shared_from_this<Adversary> {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::mt19937_64 random_;  // of the thread alone: what other threads do in between must not change what it draws
+  // Some bugs need streams to alternate, others one that runs far ahead.
+  const uint64_t steps_between_changes_;
   std::vector<std::shared_ptr<Queue>> queues_;  // in the order they were made
   std::deque<Demand> demands_;
   uint64_t sequence_ = 0;
