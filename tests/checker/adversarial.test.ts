@@ -64,7 +64,7 @@ describe('a device that puts work off', () => {
     const again: string[] = []
     for (const seed of [...seeds].reverse()) again.unshift(await raceOfFills(seed))
     expect(again).toEqual(first)
-    expect(new Set(first).size).toBeGreaterThan(seeds.length / 2)
+    expect(new Set(first).size).toBeGreaterThan(seeds.length / 4)
   })
 
   test('makes a missing wait give wrong bytes for most seeds; with the wait all are right', async () => {

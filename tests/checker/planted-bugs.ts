@@ -72,7 +72,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: 'early free: memory is unmapped while enqueued work may use it, or by luck does not any more',
     kinds: ['early-free'],
-    names: ['fill on stream 1 (normal)', 'unmap on host', "physical memory 'pool'"],
+    names: ['fill on stream 1 (normal)', 'unmap on host', 'address range'],
     async program(device, mended) {
       const { compute, end } = await rig(device)
       const bytes = device.virtualMemory.granularityBytes

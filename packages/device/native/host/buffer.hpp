@@ -40,6 +40,8 @@ class HostBuffer : public Buffer {
   /// For the order checker, which guards the histories.
   using Visit = std::function<void(AccessHistory& history, uint64_t in_history, uint64_t bytes, uint64_t in_buffer)>;
   virtual void visit_histories(uint64_t offset, uint64_t bytes, const Visit& visit);
+  /// Of addresses that can lose their memory.
+  virtual void visit_addresses(uint64_t /*offset*/, uint64_t /*bytes*/, const Visit& /*visit*/) {}
 
  protected:
   HostBuffer(uint32_t kind, HostDevice& device, uint32_t storage, uint64_t bytes, std::string tag);

@@ -14,7 +14,6 @@ namespace spillway::device::host {
 
 HostPhysicalMemory::HostPhysicalMemory(HostDevice& device, uint64_t bytes, const std::string& tag)
     : PhysicalMemory(SPILLWAY_KIND_PHYSICAL_MEMORY, &device),
-      tag_(tag),
       history_(device.checker() ? std::make_unique<AccessHistory>(bytes, false) : nullptr),
       charge_(device.budget(), bytes, tag),
       extent_(device.take_memory(bytes)) {
@@ -27,7 +26,10 @@ HostAddressRange::HostAddressRange(HostDevice& device, uint64_t bytes)
   if (TwinCheck* twins = device.twin_check()) {
     guarded_.emplace(Mapping::reserved(bytes));
     auto turn = device.execution_turn();
-    twins->memory().add(*guarded_, "address range of " + std::to_string(bytes) + " bytes");
+    label_ = "address range " + std::to_string(device.checker()->next_number(false)) + " of " + std::to_string(bytes) +
+             " bytes";
+    twins->memory().add(*guarded_, label_);
+    addresses_ = std::make_unique<AccessHistory>(bytes, true);
   }
 }
 
@@ -80,25 +82,12 @@ void HostAddressRange::map(uint64_t offset, PhysicalMemory& memory) {
   }
 }
 
-// The order checker before the range: it visits ranges while it is locked.
-void HostAddressRange::check_unmap(uint64_t offset, uint64_t bytes) {
-  OrderChecker* checker = static_cast<HostDevice*>(device())->checker();
-  if (!checker) return;
-  std::vector<Ref<HostPhysicalMemory>> pieces;
-  {
-    std::lock_guard lock(mutex_);
-    for (auto piece = pieces_.lower_bound(offset); piece != pieces_.end() && piece->first < offset + bytes; ++piece) {
-      pieces.push_back(piece->second);
-    }
-  }
-  for (const Ref<HostPhysicalMemory>& piece : pieces) {
-    checker->freed(*piece->history(), 0, piece->bytes(),
-                   "physical memory '" + piece->tag() + "' of " + std::to_string(piece->bytes()) + " bytes");
-  }
-}
-
 void HostAddressRange::unmap(uint64_t offset, uint64_t bytes) {
-  check_unmap(offset, bytes);
+  // Before the lock: the checker visits ranges while it holds its own.
+  OrderChecker* checker = static_cast<HostDevice*>(device())->checker();
+  if (checker && offset <= this->bytes() && bytes <= this->bytes() - offset) {
+    checker->unmapped(*addresses_, offset, bytes, label_);
+  }
   std::lock_guard lock(mutex_);
   auto first = pieces_.lower_bound(offset);
   auto last = first;
@@ -174,6 +163,9 @@ class RangeBuffer final : public HostBuffer {
                             [&](AccessHistory& history, uint64_t at, uint64_t length, uint64_t in_part) {
                               visit(history, at, length, offset + in_part);
                             });
+  }
+  void visit_addresses(uint64_t offset, uint64_t bytes, const Visit& visit) override {
+    visit(*range_->addresses(), offset_ + offset, bytes, offset);
   }
   void begin_use() override { range_->begin_use(offset_, bytes()); }
   void end_use() noexcept override { range_->end_use(); }

@@ -17,10 +17,8 @@ class HostPhysicalMemory final : public PhysicalMemory {
   const MemoryFile::Extent& extent() const { return extent_; }
   /// Null when order is not checked.
   AccessHistory* history() { return history_.get(); }
-  const std::string& tag() const { return tag_; }
 
  private:
-  const std::string tag_;
   std::unique_ptr<AccessHistory> history_;
   Charge charge_;
   MemoryFile::Extent extent_;
@@ -34,6 +32,9 @@ class HostAddressRange final : public AddressRange {
   uint8_t* data() const { return mapping_.data(); }
   uint8_t* kernel_data() const { return guarded_ ? guarded_->data() : mapping_.data(); }
   void visit_histories(uint64_t offset, uint64_t bytes, const HostBuffer::Visit& visit);
+  /// Of its addresses, whatever is mapped there: work that uses them reads them, unmapping writes them. Null when order
+  /// is not checked.
+  AccessHistory* addresses() { return addresses_.get(); }
   uint64_t bytes() const override { return mapping_.bytes(); }
   void map(uint64_t offset, PhysicalMemory& memory) override;
   void unmap(uint64_t offset, uint64_t bytes) override;
@@ -44,12 +45,13 @@ class HostAddressRange final : public AddressRange {
 
  private:
   bool mapped_whole(uint64_t offset, uint64_t bytes) const;
-  void check_unmap(uint64_t offset, uint64_t bytes);
 
   mutable std::mutex mutex_;
   std::map<uint64_t, Ref<HostPhysicalMemory>> pieces_;
-  uint64_t uses_ = 0;               // enqueued operations that touch the range
-  Mapping mapping_;                 // after pieces_: unmapped before the memory goes back
+  uint64_t uses_ = 0;  // enqueued operations that touch the range
+  Mapping mapping_;    // after pieces_: unmapped before the memory goes back
+  std::unique_ptr<AccessHistory> addresses_;
+  std::string label_;
   std::optional<Mapping> guarded_;  // what kernels under check see
 };
 

@@ -80,6 +80,10 @@ void OrderChecker::access(HostBuffer& buffer, uint64_t offset, uint64_t bytes, u
     }
     report_conflicts(conflicts, buffer.label(), in_buffer - at, stamp.operation);
   });
+  buffer.visit_addresses(offset, bytes, [&](AccessHistory& addresses, uint64_t at, uint64_t length, uint64_t) {
+    std::vector<Conflict> none;  // memory was behind them when this was enqueued
+    addresses.read(at, length, stamp, clock, false, none);
+  });
 }
 
 void OrderChecker::pass_on_written(HostBuffer& to, uint64_t to_offset, HostBuffer& from, uint64_t from_offset,
@@ -126,17 +130,14 @@ void OrderChecker::host_access(HostBuffer& buffer, uint64_t offset, uint64_t byt
   access(buffer, offset, bytes, mode, false, host_stamp(what, site), host_clock_);
 }
 
-void OrderChecker::freed(AccessHistory& history, uint64_t offset, uint64_t bytes, const std::string& buffer) {
+void OrderChecker::unmapped(AccessHistory& addresses, uint64_t offset, uint64_t bytes, const std::string& buffer) {
   const uint64_t site = mark_site();
   std::lock_guard lock(mutex_);
   const Stamp stamp = host_stamp("unmap", site);
-  const std::vector<AccessHistory::Piece> before = history.written(offset, bytes);
   std::vector<Conflict> conflicts;
-  history.write(offset, bytes, stamp, host_clock_, conflicts);
+  addresses.write(offset, bytes, stamp, host_clock_, conflicts);
   for (Conflict& conflict : conflicts) conflict.kind = ViolationKind::kEarlyFree;
   report_conflicts(conflicts, buffer, 0, stamp.operation);
-  // Unmapping leaves the contents.
-  for (const AccessHistory::Piece& piece : before) history.set_written(piece.offset, piece.bytes, piece.written);
 }
 
 void OrderChecker::report_conflicts(const std::vector<Conflict>& conflicts, const std::string& buffer, uint64_t shift,

@@ -50,8 +50,9 @@ class OrderChecker {
   void host_joined_everything();
   /// mode: SPILLWAY_ACCESS_*.
   void host_access(HostBuffer& buffer, uint64_t offset, uint64_t bytes, uint32_t mode, const char* what);
-  /// The host takes memory away: everything enqueued before that touches it must be known to be done.
-  void freed(AccessHistory& history, uint64_t offset, uint64_t bytes, const std::string& buffer);
+  /// The host takes the memory behind addresses away: everything enqueued before that uses them must be known to be
+  /// done.
+  void unmapped(AccessHistory& addresses, uint64_t offset, uint64_t bytes, const std::string& buffer);
 
   void report(Violation violation);
   std::vector<Violation> take();
