@@ -64,6 +64,13 @@ class Settler::Ticket {
 /// The environment's JavaScript function that notes the call stack under a number. Shared with the devices it opened,
 /// which may outlive it; emptied when the environment ends. Called on its thread only.
 struct SiteHook {
+  void close() noexcept {
+    try {
+      note.Reset();
+    } catch (...) {
+      // The environment is on its way out; there is nobody to tell.
+    }
+  }
   std::thread::id thread = std::this_thread::get_id();
   Napi::FunctionReference note;  // (site: number, pending: boolean) => void
   uint64_t sites = 0;
@@ -73,7 +80,7 @@ struct Instance {
   explicit Instance(Napi::Env env) : settler(env) {}
   Instance(const Instance&) = delete;
   Instance& operator=(const Instance&) = delete;
-  ~Instance() { site_hook->note.Reset(); }
+  ~Instance() { site_hook->close(); }
   Settler settler;
   std::shared_ptr<SiteHook> site_hook = std::make_shared<SiteHook>();
 };

@@ -24,6 +24,8 @@ class HostBuffer : public Buffer {
   std::unique_lock<std::mutex> begin_host_access(uint64_t offset, uint64_t bytes, uint32_t mode) override;
 
   uint8_t* data() const { return data_; }
+  /// Where kernels see it.
+  uint8_t* kernel_data() const { return kernel_data_; }
   uint64_t bytes() const { return bytes_; }
   uint32_t storage() const { return storage_; }
   bool on_device() const { return storage_ == SPILLWAY_STORAGE_DEVICE; }
@@ -40,6 +42,9 @@ class HostBuffer : public Buffer {
   /// For the order checker, which guards the histories.
   using Visit = std::function<void(AccessHistory& history, uint64_t in_history, uint64_t bytes, uint64_t in_buffer)>;
   virtual void visit_histories(uint64_t offset, uint64_t bytes, const Visit& visit);
+  /// Where its bytes really are, as the same number for all addresses of the same byte.
+  using VisitPhysical = std::function<void(uint64_t physical, uint64_t bytes, uint64_t in_buffer)>;
+  virtual void visit_physical(uint64_t offset, uint64_t bytes, const VisitPhysical& visit) const = 0;
   /// Of addresses that can lose their memory.
   virtual void visit_addresses(uint64_t /*offset*/, uint64_t /*bytes*/, const Visit& /*visit*/) {}
 
@@ -67,6 +72,9 @@ class DeviceMemory final : public HostBuffer {
  public:
   DeviceMemory(HostDevice& device, uint64_t bytes, const std::string& tag);
   ~DeviceMemory() override;
+  void visit_physical(uint64_t offset, uint64_t bytes, const VisitPhysical& visit) const override {
+    visit(block_->extent.offset() + offset, bytes, offset);
+  }
 
  private:
   Charge charge_;
@@ -79,6 +87,10 @@ class HostMemory final : public HostBuffer {
  public:
   HostMemory(HostDevice& device, uint32_t storage, uint64_t bytes);
   ~HostMemory() override;
+  /// By address: it has no other that counts.
+  void visit_physical(uint64_t offset, uint64_t bytes, const VisitPhysical& visit) const override {
+    visit(reinterpret_cast<uint64_t>(data_) + offset, bytes, offset);
+  }
 
  private:
   // Of a memory file when kernels that read it in place are checked: it is mapped twice then.

@@ -136,7 +136,7 @@ void HostAddressRange::end_use() noexcept {
   --uses_;
 }
 
-void HostAddressRange::visit_histories(uint64_t offset, uint64_t bytes, const HostBuffer::Visit& visit) {
+void HostAddressRange::visit_pieces(uint64_t offset, uint64_t bytes, const VisitPiece& visit) const {
   std::lock_guard lock(mutex_);
   const uint64_t end = offset + bytes;
   auto piece = pieces_.upper_bound(offset);
@@ -144,8 +144,20 @@ void HostAddressRange::visit_histories(uint64_t offset, uint64_t bytes, const Ho
   for (; piece != pieces_.end() && piece->first < end; ++piece) {
     const uint64_t from = std::max(offset, piece->first);
     const uint64_t to = std::min(end, piece->first + piece->second->bytes());
-    if (from < to) visit(*piece->second->history(), from - piece->first, to - from, from - offset);
+    if (from < to) visit(*piece->second, from - piece->first, to - from, from - offset);
   }
+}
+
+void HostAddressRange::visit_histories(uint64_t offset, uint64_t bytes, const HostBuffer::Visit& visit) {
+  visit_pieces(offset, bytes, [&](HostPhysicalMemory& memory, uint64_t at, uint64_t length, uint64_t in_part) {
+    visit(*memory.history(), at, length, in_part);
+  });
+}
+
+void HostAddressRange::visit_physical(uint64_t offset, uint64_t bytes, const HostBuffer::VisitPhysical& visit) const {
+  visit_pieces(offset, bytes, [&](HostPhysicalMemory& memory, uint64_t at, uint64_t length, uint64_t in_part) {
+    visit(memory.extent().offset() + at, length, in_part);
+  });
 }
 
 namespace {
@@ -163,6 +175,11 @@ class RangeBuffer final : public HostBuffer {
                             [&](AccessHistory& history, uint64_t at, uint64_t length, uint64_t in_part) {
                               visit(history, at, length, offset + in_part);
                             });
+  }
+  void visit_physical(uint64_t offset, uint64_t bytes, const VisitPhysical& visit) const override {
+    range_->visit_physical(offset_ + offset, bytes, [&](uint64_t physical, uint64_t length, uint64_t in_part) {
+      visit(physical, length, offset + in_part);
+    });
   }
   void visit_addresses(uint64_t offset, uint64_t bytes, const Visit& visit) override {
     visit(*range_->addresses(), offset_ + offset, bytes, offset);

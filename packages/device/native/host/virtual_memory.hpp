@@ -32,6 +32,7 @@ class HostAddressRange final : public AddressRange {
   uint8_t* data() const { return mapping_.data(); }
   uint8_t* kernel_data() const { return guarded_ ? guarded_->data() : mapping_.data(); }
   void visit_histories(uint64_t offset, uint64_t bytes, const HostBuffer::Visit& visit);
+  void visit_physical(uint64_t offset, uint64_t bytes, const HostBuffer::VisitPhysical& visit) const;
   /// Of its addresses, whatever is mapped there: work that uses them reads them, unmapping writes them. Null when order
   /// is not checked.
   AccessHistory* addresses() { return addresses_.get(); }
@@ -45,6 +46,9 @@ class HostAddressRange final : public AddressRange {
 
  private:
   bool mapped_whole(uint64_t offset, uint64_t bytes) const;
+  using VisitPiece =
+      std::function<void(HostPhysicalMemory& memory, uint64_t in_memory, uint64_t bytes, uint64_t in_part)>;
+  void visit_pieces(uint64_t offset, uint64_t bytes, const VisitPiece& visit) const;
 
   mutable std::mutex mutex_;
   std::map<uint64_t, Ref<HostPhysicalMemory>> pieces_;

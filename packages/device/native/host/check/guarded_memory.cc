@@ -11,6 +11,11 @@ bool protect(uint8_t* begin, uint64_t bytes, int protection) noexcept {
   return mprotect(begin, bytes, protection) == 0;
 }
 
+bool empty(uint8_t* begin, uint64_t bytes, int protection) noexcept {
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+  return mmap(begin, bytes, protection, flags, -1, 0) != MAP_FAILED;
+}
+
 void GuardedMemory::add(const Mapping& mapping, std::string label) {
   regions_.insert_or_assign(mapping.data(), Region{mapping.bytes(), std::move(label), false});
   protect(mapping.data(), mapping.bytes(), PROT_NONE);
@@ -21,7 +26,7 @@ void GuardedMemory::retire(Mapping mapping) {
   if (region == regions_.end()) return;
   region->second.freed = true;
   // Without memory: what it held goes back to the system now.
-  mmap(mapping.data(), mapping.bytes(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  empty(mapping.data(), mapping.bytes(), PROT_NONE);
   retired_.push_back(std::move(mapping));
   if (retired_.size() > kMaximumRetired) {
     regions_.erase(retired_.front().data());

@@ -39,5 +39,7 @@ class GuardedMemory {
 
 /// PROT_* of whole pages. Async-signal-safe; false when the system refuses.
 bool protect(uint8_t* begin, uint64_t bytes, int protection) noexcept;
+/// The same, with zeros behind the pages in place of what was there.
+bool empty(uint8_t* begin, uint64_t bytes, int protection) noexcept;
 
 }  // namespace spillway::device::host

@@ -44,7 +44,7 @@ bool find_range(uint64_t bytes, Differs differs, uint64_t& first, uint64_t& coun
 
 }  // namespace
 
-/// One launch. Addresses are the kernel's; `alias` leads from them to the open mapping.
+/// One launch. Bytes go by where they physically are: a kernel may be given one page at two addresses.
 class TwinCheck::Run final : public FaultListener {
  public:
   Run(TwinCheck& check, const Operation& operation);
@@ -52,21 +52,25 @@ class TwinCheck::Run final : public FaultListener {
   bool fault(uint8_t* address, bool write) override;
 
  private:
+  /// Declared bytes. kernel: the kernel's address of the first; data: the same in the open mapping.
   struct Span {
-    uint8_t* begin;
-    uint8_t* end;
+    uint64_t begin;
+    uint64_t end;
     uint32_t mode;
-    ptrdiff_t alias;
+    uint8_t* kernel;
+    uint8_t* data;
+    uint8_t* first_page() const { return page_floor(kernel); }
+    uint64_t page_bytes() const { return static_cast<uint64_t>(page_ceiling(kernel + (end - begin)) - first_page()); }
   };
   /// Neighbouring bytes in open pages that were declared alike, and that must be looked at.
   struct Piece {
-    uint8_t* begin;
+    uint64_t begin;
     uint64_t bytes;
     uint32_t mode;  // 0: undeclared
-    ptrdiff_t alias;
+    uint8_t* kernel;
+    uint8_t* data;
     std::vector<uint8_t> before;
     std::vector<uint8_t> first_result;
-    uint8_t* data() const { return begin + alias; }
     bool poisoned() const { return (mode & SPILLWAY_ACCESS_READ) == 0; }
     bool written() const { return (mode & SPILLWAY_ACCESS_WRITE) != 0; }
   };
@@ -96,60 +100,60 @@ class TwinCheck::Run final : public FaultListener {
 TwinCheck::Run::Run(TwinCheck& check, const Operation& operation) : check_(check), operation_(operation) {
   for (const Access& access : operation.accesses()) {
     if (access.bytes == 0) continue;
-    auto* base = reinterpret_cast<uint8_t*>(access.buffer->info().device_address);
-    uint8_t* begin = base + access.offset;
-    spans_.push_back({begin, begin + access.bytes, access.mode, access.buffer->data() - base});
+    access.buffer->visit_physical(
+        access.offset, access.bytes, [&](uint64_t physical, uint64_t bytes, uint64_t in_buffer) {
+          spans_.push_back({physical, physical + bytes, access.mode, access.buffer->kernel_data() + in_buffer,
+                            access.buffer->data() + in_buffer});
+        });
   }
   cut();
 }
 
 void TwinCheck::Run::cut() {
-  std::vector<uint8_t*> edges;
+  const uint64_t page = MemoryFile::page_bytes();
+  std::vector<uint64_t> edges;
   for (const Span& span : spans_) {
-    for (uint8_t* edge : {page_floor(span.begin), span.begin, span.end, page_ceiling(span.end)}) edges.push_back(edge);
+    for (uint64_t edge : {span.begin / page * page, span.begin, span.end, round_up(span.end, page)}) {
+      edges.push_back(edge);
+    }
   }
   std::sort(edges.begin(), edges.end());
   edges.erase(std::unique(edges.begin(), edges.end()), edges.end());
   for (size_t i = 0; i + 1 < edges.size(); ++i) {
-    Piece piece{edges[i], static_cast<uint64_t>(edges[i + 1] - edges[i]), 0, 0, {}, {}};
-    bool open = false;
+    Piece piece{edges[i], edges[i + 1] - edges[i], 0, nullptr, nullptr, {}, {}};
     bool writable_page = false;
     for (const Span& span : spans_) {
       // Its pages begin and end at edges: they hold all of the piece, or nothing of it.
-      if (page_floor(span.begin) > piece.begin || page_ceiling(span.end) <= piece.begin) continue;
-      open = true;
-      piece.alias = span.alias;
+      if (span.begin / page * page > piece.begin || round_up(span.end, page) <= piece.begin) continue;
+      const auto from_span = static_cast<ptrdiff_t>(piece.begin - span.begin);
+      piece.kernel = span.kernel + from_span;
+      piece.data = span.data + from_span;
       writable_page = writable_page || (span.mode & SPILLWAY_ACCESS_WRITE) != 0;
       if (span.begin <= piece.begin && span.end >= edges[i + 1]) piece.mode |= span.mode;
     }
     // Bytes that may be read, in pages that nobody may write, need no look: the page is guarded.
-    if (!open || (piece.mode == SPILLWAY_ACCESS_READ && !writable_page)) continue;
-    piece.before.assign(piece.data(), piece.data() + piece.bytes);
+    if (!piece.data || (piece.mode == SPILLWAY_ACCESS_READ && !writable_page)) continue;
+    piece.before.assign(piece.data, piece.data + piece.bytes);
     pieces_.push_back(std::move(piece));
   }
 }
 
 void TwinCheck::Run::open() const {
   for (const uint32_t mode : {SPILLWAY_ACCESS_READ, SPILLWAY_ACCESS_WRITE}) {
+    const int protection = mode == SPILLWAY_ACCESS_WRITE ? PROT_READ | PROT_WRITE : PROT_READ;
     for (const Span& span : spans_) {
-      if ((span.mode & mode) == 0) continue;
-      uint8_t* begin = page_floor(span.begin);
-      const int protection = mode == SPILLWAY_ACCESS_WRITE ? PROT_READ | PROT_WRITE : PROT_READ;
-      protect(begin, static_cast<uint64_t>(page_ceiling(span.end) - begin), protection);
+      if (span.mode & mode) protect(span.first_page(), span.page_bytes(), protection);
     }
   }
 }
 
 void TwinCheck::Run::close() const {
-  for (const Span& span : spans_) {
-    uint8_t* begin = page_floor(span.begin);
-    protect(begin, static_cast<uint64_t>(page_ceiling(span.end) - begin), PROT_NONE);
-  }
+  for (const Span& span : spans_) protect(span.first_page(), span.page_bytes(), PROT_NONE);
   for (size_t i = 0; i < fault_count_; ++i) {
     const GuardedMemory::Place place = check_.memory_.find(faults_[i].address);
     if (!place.region) continue;
     if (place.region->freed) {
-      mmap(place.base, place.region->bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+      empty(place.base, place.region->bytes, PROT_NONE);
     } else {
       protect(place.base, place.region->bytes, PROT_NONE);
     }
@@ -164,18 +168,15 @@ bool TwinCheck::Run::fault(uint8_t* address, bool write) {
   fault_count_ = fault_count_ + 1;
   if (!place.region) return false;
   if (place.region->freed) {
-    return mmap(place.base, place.region->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
-                0) != MAP_FAILED;
+    return empty(place.base, place.region->bytes, PROT_READ | PROT_WRITE);
   }
   if (!write && protect(place.base, place.region->bytes, PROT_READ)) {
     // What the kernel may write stays writable.
     for (const Span& span : spans_) {
-      if ((span.mode & SPILLWAY_ACCESS_WRITE) == 0 || span.begin < place.base ||
-          span.begin >= place.base + place.region->bytes) {
-        continue;
+      const bool here = span.kernel >= place.base && span.kernel < place.base + place.region->bytes;
+      if (here && (span.mode & SPILLWAY_ACCESS_WRITE)) {
+        protect(span.first_page(), span.page_bytes(), PROT_READ | PROT_WRITE);
       }
-      uint8_t* begin = page_floor(span.begin);
-      protect(begin, static_cast<uint64_t>(page_ceiling(span.end) - begin), PROT_READ | PROT_WRITE);
     }
     return true;
   }
@@ -186,9 +187,9 @@ bool TwinCheck::Run::once(const spillway_twin_context& context, spillway_host_tw
                           size_t round) {
   for (const Piece& piece : pieces_) {
     if (piece.poisoned()) {
-      std::memset(piece.data(), kPoison[round], piece.bytes);
+      std::memset(piece.data, kPoison[round], piece.bytes);
     } else {
-      std::memcpy(piece.data(), piece.before.data(), piece.bytes);
+      std::memcpy(piece.data, piece.before.data(), piece.bytes);
     }
   }
   fault_count_ = 0;
@@ -215,7 +216,7 @@ void TwinCheck::Run::twice(const spillway_twin_context& context, spillway_host_t
   if (returned && once(serial, twin, arguments, 1)) compare(1);
   // Bytes that it had no business with are as they were.
   for (const Piece& piece : pieces_) {
-    if (!piece.written()) std::memcpy(piece.data(), piece.before.data(), piece.bytes);
+    if (!piece.written()) std::memcpy(piece.data, piece.before.data(), piece.bytes);
   }
 }
 
@@ -223,12 +224,12 @@ void TwinCheck::Run::compare(size_t round) {
   uint64_t first = 0;
   uint64_t count = 0;
   for (Piece& piece : pieces_) {
-    uint8_t* now = piece.data();
+    uint8_t* now = piece.data;
     if (!piece.written()) {
       auto differs = [&](uint64_t i) { return now[i] != (piece.poisoned() ? kPoison[round] : piece.before[i]); };
       // The second run would only say it again.
       if (round == 0 && find_range(piece.bytes, differs, first, count)) {
-        report(ViolationKind::kUndeclaredWrite, piece.begin + first, count);
+        report(ViolationKind::kUndeclaredWrite, piece.kernel + first, count);
       }
     } else if (round == 0) {
       piece.first_result.assign(now, now + piece.bytes);
@@ -238,7 +239,7 @@ void TwinCheck::Run::compare(size_t round) {
       };
       auto differs = [&](uint64_t i) { return now[i] != piece.first_result[i] && !untouched(i); };
       if (find_range(piece.bytes, differs, first, count)) {
-        report(ViolationKind::kUndeclaredRead, piece.begin + first, count);
+        report(ViolationKind::kUndeclaredRead, piece.kernel + first, count);
       }
       // Declared to be written, and not written this time.
       for (uint64_t i = 0; i < piece.bytes; ++i) {
