@@ -7,6 +7,8 @@ import {
   none,
   type ResidencyBackend,
 } from '@spillway/core'
+import { openDevice } from '@spillway/device'
+import prefetch from '@spillway/prefetch'
 import { describe, expect, test } from 'vitest'
 import { contents, copyOut, loadAll, physicalBytes, rejected, thrown, withDevice } from './device-fixture.js'
 import { broken, hostSlots } from './host-slots.js'
@@ -313,3 +315,33 @@ test('the placement backend is disposed first, each exactly once', () =>
     expect(order).toEqual(['placement', 'residency'])
     expect(thrown(() => offloader.residency!.state()).code).toBe('SPILLWAY_DISPOSED')
   }))
+
+describe('a placement backend with a stream of its own', () => {
+  test.each<['sleep' | 'discard']>([['sleep'], ['discard']])('%s waits for its copies', async (verb) => {
+    // What is checked is order, not luck: without the wait, the shelf writes to slots that copies may still write to.
+    const device = await openDevice('host', { memoryLimitBytes: 2 ** 20, check: true })
+    const compute = device.createStream()
+    const { backend, steps } = watched()
+    const offloader = await createOffloader({
+      device,
+      compute,
+      backends: [configure(prefetch, { prefetchStep: 2 }), configure(backend)],
+    })
+    await offloader.wrapModules(layers(4))
+    await offloader.postInit()
+    offloader.forward(compute, (forward) => {
+      for (const { name } of layers(4)) {
+        forward.before(name)
+        forward.after(name)
+      }
+    })
+    if (verb === 'sleep') await offloader.residency!.sleep({ level: 1 })
+    else await offloader.residency!.discard(['weights'])
+    for (const { buffer } of steps().kept) compute.fill(buffer, 1)
+    await compute.synchronize()
+    expect(device.checker!.takeViolations()).toEqual([])
+    await offloader.dispose()
+    await compute.dispose()
+    await device.dispose()
+  })
+})

@@ -121,6 +121,10 @@ class AutoSteps implements OffloaderSteps {
     return this.#choice?.steps.stats() ?? { offloadedBytes: 0, residentBytes: 0, slotBytes: 0, onloadedBytes: 0 }
   }
 
+  async synchronize(options?: { readonly signal?: AbortSignal }): Promise<void> {
+    await this.#choice?.steps.synchronize?.(options)
+  }
+
   async dispose(): Promise<void> {
     const choice = this.#choice
     this.#choice = undefined

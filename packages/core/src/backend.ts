@@ -122,6 +122,11 @@ export interface OffloaderSteps {
   readonly kernels?: KernelProvider
   readonly reloadable?: Reloadable
   stats(): OffloadStats
+  /**
+   * Settles when streams of the backend's own have done everything: its memory may be taken away after that. Leave it out
+   * when the backend only uses streams that it is given.
+   */
+  synchronize?(options?: { readonly signal?: AbortSignal }): Promise<void>
   dispose(): Promise<void>
 }
 

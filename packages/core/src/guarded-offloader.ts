@@ -42,6 +42,7 @@ export class GuardedOffloader implements Offloader {
         backend: parts.residency.backend.name,
         lifecycle: parts.lifecycle,
         requireNoForward: (call) => this.#requireNoForward(call),
+        synchronize: () => this.#synchronize(),
         source: parts.memory,
       })
   }
@@ -280,7 +281,14 @@ export class GuardedOffloader implements Offloader {
 
   async #synchronize(signal?: AbortSignal): Promise<void> {
     const streams = [this.#parts.compute, ...this.#forwardStreams].filter((stream) => !stream.disposed)
-    await Promise.all([...new Set(streams)].map((stream) => stream.synchronize(signal === undefined ? {} : { signal })))
+    const options = signal === undefined ? {} : { signal }
+    await Promise.all([...new Set(streams)].map((stream) => stream.synchronize(options)))
+    // After those: what a backend does on streams of its own follows what it was given to do.
+    try {
+      await this.#parts.placement.steps.synchronize?.(options)
+    } catch (error) {
+      throw this.#failure('synchronize', error)
+    }
   }
 
   #failure(call: string, error: unknown): SpillwayError {

@@ -12,6 +12,8 @@ export interface GuardedResidencyOptions {
   readonly lifecycle: Lifecycle
   /** Throws SPILLWAY_FORWARD_OPEN while a forward is. */
   readonly requireNoForward: (call: string) => void
+  /** Settles when no work of the offloader is left that uses device memory. */
+  readonly synchronize: () => Promise<void>
   readonly source: (tag: Tag) => MemorySource
 }
 
@@ -41,6 +43,7 @@ export class GuardedResidency implements OffloaderResidency {
       if (level !== 0 && level !== 1 && level !== 2) {
         throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', `the sleep level is 0, 1 or 2, not ${printable(level)}`)
       }
+      await this.#options.synchronize()
       return steps.sleep(options)
     })
   }
@@ -50,7 +53,10 @@ export class GuardedResidency implements OffloaderResidency {
   }
 
   discard(tags: readonly Tag[]): Promise<void> {
-    return this.#run('discard', (steps) => steps.discard(tags))
+    return this.#run('discard', async (steps) => {
+      await this.#options.synchronize()
+      return steps.discard(tags)
+    })
   }
 
   fence(module: string): Fence {

@@ -143,7 +143,7 @@ test('an event disposed after the wait still counts', () =>
   }))
 
 test('on a busy link, a copy of a high-priority stream overtakes an earlier one of a low', () =>
-  onDevice(slow, async (device) => {
+  onDevice({ ...slow, check: false }, async (device) => {
     const host = await pinned(device, slowBytes, 4)
     const target = device.allocate(slowBytes, { tag: 'big' })
     const small = device.allocate(PAGE, { tag: 'small' })

@@ -118,6 +118,10 @@ export class PrefetchSteps implements OffloaderSteps {
     }
   }
 
+  async synchronize(options?: { readonly signal?: AbortSignal }): Promise<void> {
+    await this.#ring?.synchronize(options)
+  }
+
   async dispose(): Promise<void> {
     const placements = [...this.#placements.values()]
     const ring = this.#ring

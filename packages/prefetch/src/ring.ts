@@ -85,6 +85,11 @@ export class Ring {
     this.#addon.end(this.#native, ok)
   }
 
+  /** Settles when the copies that were enqueued are done. */
+  synchronize(options?: { readonly signal?: AbortSignal }): Promise<void> {
+    return this.#copyStream.synchronize(options)
+  }
+
   /** Settles when the copies that were enqueued are done too: only then is their memory free. */
   async dispose(): Promise<void> {
     this.#addon.close(this.#native)
