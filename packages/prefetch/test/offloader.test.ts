@@ -214,7 +214,7 @@ describe('memory that a residency backend takes away', () => {
           expect(kinds).toEqual(['copy', 'copy', 'rebuild', 'rebuild', 'rebuild'])
           await stream.synchronize()
           // As core does before a residency backend takes memory away: wait for the ring's own copies too.
-          await steps.synchronize()
+          await steps.synchronize?.()
           const { onloadedBytes, residentBytes } = steps.stats()
           expect(device.counters().hostToDeviceBytesByTag.weights).toBe(onloadedBytes + residentBytes)
           for (const { recovery, fill } of allocations) {

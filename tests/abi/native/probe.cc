@@ -3,9 +3,11 @@
 #include <cstring>
 #include <vector>
 
+#include "instance.hpp"
 #include "kernels.hpp"
 #include "plain_consumers.h"
 #include "tables.hpp"
+#include "touch.hpp"
 
 namespace abi_probe {
 namespace {
@@ -13,17 +15,6 @@ namespace {
 using spillway::check;
 using spillway::Reference;
 
-struct Instance {
-  const spillway_api* api = nullptr;
-  Reference<spillway_buffer> kept;
-  Reference<spillway_graph> graph;
-};
-
-Instance& instance(Napi::Env env) { return *env.GetInstanceData<Instance>(); }
-const spillway_api* api(const Napi::CallbackInfo& info) { return instance(info.Env()).api; }
-spillway_stream* stream_of(const Napi::Value& value) {
-  return spillway::unbox<spillway_stream>(value, SPILLWAY_KIND_STREAM);
-}
 spillway_device* device_of(const Napi::Value& value) {
   return spillway::unbox<spillway_device>(value, SPILLWAY_KIND_DEVICE);
 }
@@ -38,18 +29,7 @@ Napi::Value attach(const Napi::CallbackInfo& info) {
 template <typename Arguments>
 void launch(const spillway_api* api, spillway_stream* stream, const spillway_kernel& kernel, const Arguments& arguments,
             const std::vector<spillway_access>& accesses) {
-  spillway_launch launch{};
-  launch.struct_size = sizeof launch;
-  launch.access_count = static_cast<uint32_t>(accesses.size());
-  launch.kernel = &kernel;
-  launch.arguments = &arguments;
-  launch.argument_bytes = sizeof arguments;
-  for (uint32_t i = 0; i < 3; ++i) {
-    launch.grid[i] = 2 + i;
-    launch.block[i] = 5 + i;
-  }
-  launch.accesses = accesses.data();
-  check(api->launch, stream, &launch);
+  abi_probe::launch(api, stream, kernel, &arguments, sizeof arguments, accesses);
 }
 
 // saxpy(stream, x, y, count, a, xMode = READ, xBytes = 4 * count)
@@ -246,6 +226,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   spillway::export_function<replay>(env, exports, "replay");
   spillway::export_function<drop_graph>(env, exports, "dropGraph");
   spillway::export_function<fail_with_error>(env, exports, "failWithError");
+  spillway::export_function<touch>(env, exports, "touch");
+  spillway::export_function<address>(env, exports, "address");
   spillway::export_function<hostile_calls>(env, exports, "hostileCalls");
   spillway::export_function<notify>(env, exports, "notify");
   spillway::export_function<notified>(env, exports, "notified");
