@@ -1,11 +1,11 @@
 // Addresses and memory apart: a range of reserved addresses, physical memory of the memory file, and what is mapped.
 #pragma once
 
-#include <map>
-#include <mutex>
+#include <memory>
 #include <optional>
 #include <string>
 
+#include "../address_map.hpp"
 #include "buffer.hpp"
 
 namespace spillway::device::host {
@@ -31,29 +31,20 @@ class HostAddressRange final : public AddressRange {
 
   uint8_t* data() const { return mapping_.data(); }
   uint8_t* kernel_data() const { return guarded_ ? guarded_->data() : mapping_.data(); }
-  void visit_histories(uint64_t offset, uint64_t bytes, const HostBuffer::Visit& visit);
-  void visit_physical(uint64_t offset, uint64_t bytes, const HostBuffer::VisitPhysical& visit) const;
+  uint64_t bytes() const override { return mapping_.bytes(); }
+  AddressMap& pieces() { return pieces_; }
   /// Of its addresses, whatever is mapped there: work that uses them reads them, unmapping writes them. Null when order
   /// is not checked.
   AccessHistory* addresses() { return addresses_.get(); }
-  uint64_t bytes() const override { return mapping_.bytes(); }
   void map(uint64_t offset, PhysicalMemory& memory) override;
   void unmap(uint64_t offset, uint64_t bytes) override;
   Buffer* create_buffer(uint64_t offset, uint64_t bytes) override;
 
-  void begin_use(uint64_t offset, uint64_t bytes);
-  void end_use() noexcept;
-
  private:
-  bool mapped_whole(uint64_t offset, uint64_t bytes) const;
-  using VisitPiece =
-      std::function<void(HostPhysicalMemory& memory, uint64_t in_memory, uint64_t bytes, uint64_t in_part)>;
-  void visit_pieces(uint64_t offset, uint64_t bytes, const VisitPiece& visit) const;
+  HostDevice& host();
 
-  mutable std::mutex mutex_;
-  std::map<uint64_t, Ref<HostPhysicalMemory>> pieces_;
-  uint64_t uses_ = 0;  // enqueued operations that touch the range
-  Mapping mapping_;    // after pieces_: unmapped before the memory goes back
+  AddressMap pieces_;
+  Mapping mapping_;  // after pieces_: unmapped before the memory goes back
   std::unique_ptr<AccessHistory> addresses_;
   std::string label_;
   std::optional<Mapping> guarded_;  // what kernels under check see
