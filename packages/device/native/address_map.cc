@@ -31,7 +31,7 @@ void AddressMap::map(uint64_t offset, PhysicalMemory& memory, const std::functio
   }
 }
 
-void AddressMap::unmap(uint64_t offset, uint64_t bytes, const std::function<void()>& unmap) {
+void AddressMap::unmap(uint64_t offset, uint64_t bytes, const std::function<void(uint64_t, uint64_t)>& unmap) {
   std::lock_guard lock(mutex_);
   auto first = pieces_.lower_bound(offset);
   auto last = first;
@@ -47,8 +47,10 @@ void AddressMap::unmap(uint64_t offset, uint64_t bytes, const std::function<void
     fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "unmap",
          "enqueued work still uses this address range; synchronize its streams first");
   }
-  unmap();
-  pieces_.erase(first, last);
+  while (first != last) {
+    unmap(first->first, first->second->bytes());
+    first = pieces_.erase(first);
+  }
 }
 
 bool AddressMap::mapped_whole(uint64_t offset, uint64_t bytes) const {

@@ -17,7 +17,8 @@ class AddressMap {
   uint64_t bytes() const { return bytes_; }
   /// Checks, then runs `map` while nobody else changes the range; remembers the memory when it does not throw.
   void map(uint64_t offset, PhysicalMemory& memory, const std::function<void()>& map);
-  void unmap(uint64_t offset, uint64_t bytes, const std::function<void()>& unmap);
+  /// unmap: called for each memory, in order, once all is known to be well; may throw at the first only.
+  void unmap(uint64_t offset, uint64_t bytes, const std::function<void(uint64_t offset, uint64_t bytes)>& unmap);
   /// Throws when a byte of it has no memory.
   void begin_use(uint64_t offset, uint64_t bytes);
   void end_use() noexcept;

@@ -69,9 +69,9 @@ spillway_status stream_notify(spillway_stream* stream, spillway_notification not
   return guard(error, [&] {
     auto& target = as<Stream>(stream, "stream_notify");
     if (notification == nullptr) fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "stream_notify", "the notification is NULL");
-    target.notify([notification, state, wait = target.begin_host_wait()] {
+    target.notify([notification, state, wait = target.begin_host_wait()](spillway_status status) {
       if (wait) wait();
-      notification(state, SPILLWAY_STATUS_OK);
+      notification(state, status);
     });
   });
 }

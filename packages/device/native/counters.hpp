@@ -23,9 +23,9 @@ struct Counters {
   /// Live host bytes, indexed by SPILLWAY_STORAGE_*.
   std::atomic<uint64_t> host_storage_bytes[SPILLWAY_STORAGE_PAGEABLE + 1]{};
 
-  void count_to_device(const std::string& tag, uint64_t bytes) {
+  void count_to_device(const std::string& tag, uint64_t bytes, uint64_t copies = 1) {
     host_to_device_bytes.fetch_add(bytes, std::memory_order_relaxed);
-    host_to_device_copies.fetch_add(1, std::memory_order_relaxed);
+    host_to_device_copies.fetch_add(copies, std::memory_order_relaxed);
     std::lock_guard lock(mutex_);
     host_to_device_bytes_by_tag_[tag] += bytes;
   }

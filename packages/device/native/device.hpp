@@ -77,8 +77,8 @@ class Stream : public Object {
   /// Before a wait for everything enqueued so far. To be called, if it is anything, when the waiting host goes on: what
   /// it does from then on is known to come after.
   virtual HostWait begin_host_wait() = 0;
-  /// Calls back when everything enqueued so far is done.
-  virtual void notify(std::function<void()> done) = 0;
+  /// Calls back when everything enqueued so far is done, or cannot be: the device is lost.
+  virtual void notify(std::function<void(spillway_status)> done) = 0;
   virtual void record(Event& event) = 0;
   virtual void wait(Event& event, bool external) = 0;
   virtual void copy(Buffer& to, uint64_t to_offset, Buffer& from, uint64_t from_offset, uint64_t bytes) = 0;

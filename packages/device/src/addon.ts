@@ -39,7 +39,9 @@ export interface NativeViolation {
 /** The addon's functions, one to one. They check their arguments and throw coded errors. */
 export interface DeviceAddon {
   attach(): NativeTable
-  cudaStatus(): { available: boolean; reason: string }
+  cudaStatus(): import('./open-device.js').CudaStatus
+  openCuda(index: number, memoryLimitBytes: number): NativeHandle
+  capabilities(device: NativeHandle): { unifiedMemory: boolean; virtualMemory: boolean; computeCapability: number }
   systemMemory(): { totalBytes: number; availableBytes: number }
   openHost(
     memoryLimitBytes: number,

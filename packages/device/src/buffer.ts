@@ -1,9 +1,14 @@
 import type { DeviceBuffer, HostBuffer, HostStorage } from '@spillway/core'
 import { addon, type NativeHandle } from './addon.js'
+import { restBytes } from './call-options.js'
 import { handleOf, NativeObject } from './native-object.js'
 
 /** SPILLWAY_STORAGE_* of abi.h. */
-export const storageCodes: Readonly<Record<HostStorage, number>> = Object.freeze({ mapped: 2, pinned: 3, pageable: 4 })
+export const storageCodes: ReadonlyMap<string, number> = new Map<HostStorage, number>([
+  ['mapped', 2],
+  ['pinned', 3],
+  ['pageable', 4],
+])
 
 export class NativeDeviceBuffer extends NativeObject implements DeviceBuffer {
   readonly kind = 'device-buffer'
@@ -36,7 +41,8 @@ export class NativeHostBuffer extends NativeObject implements HostBuffer {
     addon().hostWrite(handleOf(this), offset, source)
   }
 
-  read(offset = 0, bytes: number = this.bytes - offset): Uint8Array {
-    return addon().hostRead(handleOf(this), offset, bytes)
+  read(offset = 0, bytes?: number): Uint8Array {
+    const handle = handleOf(this)
+    return addon().hostRead(handle, offset, bytes ?? restBytes(this.bytes, offset))
   }
 }

@@ -5,14 +5,16 @@ import {
   type DeviceCapabilities,
   type DeviceCounters,
   type HostStorage,
+  printable,
   SpillwayError,
   type StreamPriority,
   throwIfAborted,
 } from '@spillway/core'
 import { addon, type NativeHandle } from './addon.js'
 import { NativeDeviceBuffer, NativeHostBuffer, storageCodes } from './buffer.js'
+import { checkSignal, readOptions } from './call-options.js'
 import { FailureInjection } from './failure-injection.js'
-import { handleOf, NativeObject } from './native-object.js'
+import { handleOf, NativeObject, ownBy, ownerOf } from './native-object.js'
 import { OrderChecker } from './order-checker.js'
 import { explainOutOfMemory } from './out-of-memory.js'
 import { NativeEvent, NativeStream, priorities } from './stream.js'
@@ -30,7 +32,6 @@ export class NativeDevice extends NativeObject implements Device {
   readonly failures: FailureInjection
   /** Present when the device checks the order of streams (option `check`). */
   readonly checker: OrderChecker | undefined
-  #closing: Promise<void> | undefined
 
   constructor(handle: NativeHandle, type: 'host' | 'cuda', capabilities: DeviceCapabilities, check: boolean) {
     super(handle)
@@ -47,12 +48,13 @@ export class NativeDevice extends NativeObject implements Device {
     return addon().counters(handleOf(this))
   }
 
-  createStream({ priority = 'normal' }: { priority?: StreamPriority } = {}): NativeStream {
+  createStream(options?: { priority?: StreamPriority }): NativeStream {
+    const { priority = 'normal' } = readOptions(options, 'createStream', ['priority'])
     const code = priorities.indexOf(priority)
     if (code < 0) {
       throw new SpillwayError(
         'SPILLWAY_INVALID_ARGUMENT',
-        `a stream's priority is ${priorities.join(', ')}, not ${String(priority)}`,
+        `a stream's priority is ${priorities.join(', ')}, not ${printable(priority)}`,
       )
     }
     return new NativeStream(addon().streamCreate(handleOf(this), code), priority)
@@ -62,29 +64,33 @@ export class NativeDevice extends NativeObject implements Device {
     return new NativeEvent(addon().eventCreate(handleOf(this)))
   }
 
-  allocate(bytes: number, { tag, stream, module }: DeviceAllocation): NativeDeviceBuffer {
+  allocate(bytes: number, options: DeviceAllocation): NativeDeviceBuffer {
+    const device = handleOf(this)
+    const { tag, stream, module } = readOptions(options, 'allocate', ['tag', 'stream', 'module'])
     const streamHandle = stream === undefined ? undefined : handleOf(stream)
     try {
-      return new NativeDeviceBuffer(addon().bufferCreate(handleOf(this), bytes, tag, streamHandle), tag)
+      return new NativeDeviceBuffer(addon().bufferCreate(device, bytes, tag, streamHandle), tag)
     } catch (error) {
-      throw explainOutOfMemory(error, handleOf(this), module)
+      throw explainOutOfMemory(error, device, module)
     }
   }
 
   async allocateHost(
     bytes: number,
-    { storage, signal }: { storage: HostStorage; signal?: AbortSignal },
+    options: { storage: HostStorage; signal?: AbortSignal },
   ): Promise<NativeHostBuffer> {
+    const device = handleOf(this)
+    const { storage, signal } = readOptions(options, 'allocateHost', ['storage', 'signal'])
+    checkSignal(signal, 'allocateHost')
     throwIfAborted(signal, 'allocating host memory')
-    const code: number | undefined = storageCodes[storage]
+    const code = typeof storage === 'string' ? storageCodes.get(storage) : undefined
     if (code === undefined) {
       throw new SpillwayError(
         'SPILLWAY_INVALID_ARGUMENT',
-        `host memory is ${Object.keys(storageCodes).join(', ')}, not ${String(storage)}`,
+        `host memory is ${[...storageCodes.keys()].join(', ')}, not ${printable(storage)}`,
       )
     }
-    const handle = await addon().hostBufferCreate(handleOf(this), bytes, code)
-    const buffer = new NativeHostBuffer(handle, storage)
+    const buffer = new NativeHostBuffer(await addon().hostBufferCreate(device, bytes, code), storage)
     if (signal?.aborted) {
       await buffer.dispose()
       throwIfAborted(signal, 'allocating host memory')
@@ -96,35 +102,44 @@ export class NativeDevice extends NativeObject implements Device {
    * Takes no more work, waits for what is enqueued, then gives the device up. Buffers still open keep their memory.
    * Rejects with SPILLWAY_ORDER_VIOLATION, closed nevertheless, when the checker has found something nobody took.
    */
-  override dispose(): Promise<void> {
-    this.#closing ??= this.disposed ? Promise.resolve() : this.#close()
-    return this.#closing
-  }
-
-  async #close(): Promise<void> {
-    await addon().close(handleOf(this))
-    const violations = this.checker?.close()
-    await super.dispose()
-    if (violations !== undefined) throw violations
+  override async dispose(): Promise<void> {
+    const device = handleOf(this)
+    let closing = closings.get(this)
+    if (closing === undefined) {
+      closing = this.disposed ? Promise.resolve() : close(device, this.checker, () => super.dispose())
+      closings.set(this, closing)
+    }
+    await closing
   }
 }
 
-class LiveBudget implements DeviceBudget {
-  readonly #device: NativeHandle
+const closings = new WeakMap<object, Promise<void>>()
 
+async function close(
+  device: NativeHandle,
+  checker: OrderChecker | undefined,
+  release: () => Promise<void>,
+): Promise<void> {
+  await addon().close(device)
+  const violations = checker?.close()
+  await release()
+  if (violations !== undefined) throw violations
+}
+
+class LiveBudget implements DeviceBudget {
   constructor(device: NativeHandle) {
-    this.#device = device
+    ownBy(this, device)
   }
   get limitBytes(): number {
-    return addon().budget(this.#device).limitBytes
+    return addon().budget(ownerOf(this)).limitBytes
   }
   get usedBytes(): number {
-    return addon().budget(this.#device).usedBytes
+    return addon().budget(ownerOf(this)).usedBytes
   }
   get peakBytes(): number {
-    return addon().budget(this.#device).peakBytes
+    return addon().budget(ownerOf(this)).peakBytes
   }
   get usedBytesByTag(): Readonly<Record<string, number>> {
-    return addon().budget(this.#device).usedBytesByTag
+    return addon().budget(ownerOf(this)).usedBytesByTag
   }
 }

@@ -1,5 +1,7 @@
-import { SpillwayError } from '@spillway/core'
+import { printable, SpillwayError } from '@spillway/core'
 import { addon, type NativeHandle } from './addon.js'
+import { readOptions } from './call-options.js'
+import { ownBy, ownerOf } from './native-object.js'
 
 /** Where the host device can be made to fail. In the order of the addon's enumeration. */
 export const failurePoints = ['allocation', 'copy', 'launch', 'event', 'mapping', 'stream', 'capture'] as const
@@ -23,45 +25,44 @@ export interface InjectedFailure {
 
 /** Makes a host device fail where a device can: what is left behind then is what a test wants to know. */
 export class FailureInjection {
-  readonly #device: NativeHandle
-
   constructor(device: NativeHandle) {
-    this.#device = device
+    ownBy(this, device)
   }
 
   /** In place of an earlier one that has not struck yet. It strikes once. Throws SPILLWAY_INVALID_ARGUMENT. */
   arm(failure: InjectedFailure): void {
+    const device = ownerOf(this)
     const { at, number } = checkInjectedFailure(failure)
-    addon().armFailure(this.#device, at === 'any' ? failurePoints.length : failurePoints.indexOf(at), number)
+    addon().armFailure(device, at === 'any' ? failurePoints.length : failurePoints.indexOf(at), number)
   }
 
   disarm(): void {
-    addon().disarmFailure(this.#device)
+    addon().disarmFailure(ownerOf(this))
   }
 
   /** Whether the one armed last has struck. */
   get fired(): boolean {
-    return addon().failures(this.#device).fired
+    return addon().failures(ownerOf(this)).fired
   }
 
   /** How often each point was passed since the device was opened. */
   passed(): Readonly<Record<FailurePoint, number>> {
-    return addon().failures(this.#device).passed
+    return addon().failures(ownerOf(this)).passed
   }
 }
 
 export function checkInjectedFailure(value: unknown): InjectedFailure {
-  const { at, number } = (typeof value === 'object' && value !== null ? value : {}) as Partial<InjectedFailure>
+  const { at, number } = readOptions(value as Partial<InjectedFailure> | undefined, 'injectFailure', ['at', 'number'])
   if (at !== 'any' && !failurePoints.some((point) => point === at)) {
     throw new SpillwayError(
       'SPILLWAY_INVALID_ARGUMENT',
-      `a failure is injected at ${failurePoints.join(', ')} or any, not at ${String(at)}`,
+      `a failure is injected at ${failurePoints.join(', ')} or any, not at ${printable(at)}`,
     )
   }
   if (!Number.isSafeInteger(number) || (number as number) < 1) {
     throw new SpillwayError(
       'SPILLWAY_INVALID_ARGUMENT',
-      `the number of an injected failure counts from 1, it is not ${String(number)}`,
+      `the number of an injected failure counts from 1, it is not ${printable(number)}`,
     )
   }
   return { at: at as InjectedFailure['at'], number: number as number }

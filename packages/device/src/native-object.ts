@@ -1,31 +1,37 @@
 import { type Handle, SpillwayError } from '@spillway/core'
 import { addon, type NativeHandle } from './addon.js'
 
-const handles = new WeakMap<object, NativeHandle>()
+interface State {
+  readonly handle: NativeHandle
+  disposed: boolean
+}
+
+// Not private fields: reading one of a stranger throws a TypeError that says nothing to anybody.
+const states = new WeakMap<object, State>()
+const owners = new WeakMap<object, NativeHandle>()
 
 /** What every object of this package is: one reference to a handle of the addon. */
 export abstract class NativeObject implements Handle {
   abstract readonly kind: string
-  #disposed = false
 
   protected constructor(handle: NativeHandle) {
-    handles.set(this, handle)
+    states.set(this, { handle, disposed: false })
   }
 
   get disposed(): boolean {
-    return this.#disposed
+    return stateOf(this).disposed
   }
 
-  dispose(): Promise<void> {
-    if (!this.#disposed) {
-      this.#disposed = true
-      addon().release(handleOf(this))
-    }
-    return Promise.resolve()
+  async dispose(): Promise<void> {
+    const state = stateOf(this)
+    if (state.disposed) return
+    state.disposed = true
+    addon().release(state.handle)
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.dispose()
+  async [Symbol.asyncDispose](): Promise<void> {
+    stateOf(this)
+    await this.dispose()
   }
 }
 
@@ -35,12 +41,34 @@ export abstract class NativeObject implements Handle {
  * of a disposed object is returned; the addon that reads it answers SPILLWAY_DISPOSED.
  */
 export function handleOf(object: Handle): NativeHandle {
-  const handle = typeof object === 'object' && object !== null ? handles.get(object) : undefined
-  if (handle === undefined) {
-    throw new SpillwayError(
-      'SPILLWAY_FOREIGN_HANDLE',
-      'this object was not made by this copy of @spillway/device; pass what openDevice() and its objects return',
-    )
-  }
-  return handle
+  return stateOf(object).handle
+}
+
+function stateOf(object: unknown): State {
+  const state = isObject(object) ? states.get(object) : undefined
+  if (state === undefined) throw foreign()
+  return state
+}
+
+/** Makes `part` hang on a device: its budget, its virtual memory. */
+export function ownBy(part: object, device: NativeHandle): void {
+  owners.set(part, device)
+}
+
+/** The device that `part` hangs on. */
+export function ownerOf(part: unknown): NativeHandle {
+  const device = isObject(part) ? owners.get(part) : undefined
+  if (device === undefined) throw foreign()
+  return device
+}
+
+function isObject(value: unknown): value is object {
+  return (typeof value === 'object' && value !== null) || typeof value === 'function'
+}
+
+function foreign(): SpillwayError {
+  return new SpillwayError(
+    'SPILLWAY_FOREIGN_HANDLE',
+    'this object was not made by this copy of @spillway/device; pass what openDevice() and its objects return, and call methods on them, not on copies or proxies',
+  )
 }

@@ -1,6 +1,7 @@
-import { availableParallelism } from 'node:os'
-import { type DeviceCapabilities, readEnvironment, SpillwayError } from '@spillway/core'
+import { availableParallelism, release } from 'node:os'
+import { type DeviceCapabilities, printable, readEnvironment, SpillwayError } from '@spillway/core'
 import { addon } from './addon.js'
+import { readOptions } from './call-options.js'
 import { NativeDevice } from './device.js'
 import { checkInjectedFailure, type InjectedFailure } from './failure-injection.js'
 
@@ -28,8 +29,35 @@ export interface OpenDeviceOptions {
   readonly injectFailure?: InjectedFailure
 }
 
+const optionNames = [
+  'memoryLimitBytes',
+  'threads',
+  'linkBytesPerSecond',
+  'linkLatencyMs',
+  'check',
+  'adversarialSeed',
+  'injectFailure',
+] as const
+
+/** What the NVIDIA driver shows. */
+export interface CudaStatus {
+  readonly available: boolean
+  /** Why not; empty when available. */
+  readonly reason: string
+  /** 13000 is CUDA 13.0; 0 without a driver. */
+  readonly driverVersion: number
+  readonly gpus: readonly {
+    readonly name: string
+    readonly totalBytes: number
+    /** What nobody uses now, other processes counted too. */
+    readonly freeBytes: number
+    /** 90 is compute capability 9.0. */
+    readonly computeCapability: number
+  }[]
+}
+
 /** Is there a GPU to use, and if not, why. Loads the driver on the first call. */
-export function cudaStatus(): { available: boolean; reason: string } {
+export function cudaStatus(): CudaStatus {
   return addon().cudaStatus()
 }
 
@@ -39,42 +67,76 @@ export function systemMemory(): { totalBytes: number; availableBytes: number } {
 }
 
 /**
- * Opens a device: `host`, `cuda`, `cuda:<index>`, or `auto` (a GPU when one can be used, else the host device).
- * Throws SPILLWAY_DEVICE_UNAVAILABLE with the reason, SPILLWAY_INVALID_ARGUMENT for anything else.
+ * Opens a device: `host`, `cuda` or `cuda:<index>` (an NVIDIA GPU), or `auto`, which is the host device for as long as
+ * the decoder has no kernels for a GPU. Throws SPILLWAY_DEVICE_UNAVAILABLE with the reason, SPILLWAY_NOT_SUPPORTED for an
+ * option that the device does not have, SPILLWAY_INVALID_ARGUMENT for anything else.
  */
-export async function openDevice(selector = 'auto', options: OpenDeviceOptions = {}): Promise<NativeDevice> {
-  if (/^cuda(:\d+)?$/.test(selector)) {
-    throw new SpillwayError(
-      'SPILLWAY_DEVICE_UNAVAILABLE',
-      `${selector} cannot be used: ${cudaStatus().reason}. Use the host device, or let auto choose`,
-    )
-  }
-  if (selector !== 'host' && selector !== 'auto') {
+export async function openDevice(selector = 'auto', options?: OpenDeviceOptions): Promise<NativeDevice> {
+  const given = readOptions(options, 'openDevice', optionNames)
+  if (selector === 'host' || selector === 'auto') return openHostDevice(given)
+  const index = typeof selector === 'string' ? /^cuda(?::(\d{1,4}))?$/.exec(selector) : null
+  if (index === null) {
     throw new SpillwayError(
       'SPILLWAY_INVALID_ARGUMENT',
-      `there is no device '${selector}'; it is auto, host, cuda or cuda:<index>`,
+      `there is no device ${printable(selector)}; it is auto, host, cuda or cuda:<index>`,
     )
   }
-  return openHostDevice(options)
+  return openCudaDevice(selector, Number(index[1] ?? 0), given)
 }
 
-function openHostDevice(options: OpenDeviceOptions): NativeDevice {
-  const memoryLimitBytes = options.memoryLimitBytes ?? systemMemory().totalBytes
-  const threads = options.threads ?? availableParallelism()
+function openCudaDevice(selector: string, index: number, given: OpenDeviceOptions): NativeDevice {
+  const { available, reason, gpus } = cudaStatus()
+  if (!available || index >= gpus.length) {
+    const why = available ? `the driver shows ${gpus.length} GPU(s), numbered from 0` : reason
+    throw new SpillwayError(
+      'SPILLWAY_DEVICE_UNAVAILABLE',
+      `${selector} cannot be used: ${why}. Use the host device, or let auto choose`,
+    )
+  }
+  const { memoryLimitBytes, ...hostOnly } = given
+  for (const [name, value] of Object.entries(hostOnly)) {
+    if (value === undefined || value === false) continue
+    throw new SpillwayError('SPILLWAY_NOT_SUPPORTED', `${name} is an option of the host device; leave it out for a GPU`)
+  }
+  if (memoryLimitBytes !== undefined)
+    requireWithin('memoryLimitBytes', memoryLimitBytes, 1, Number.MAX_SAFE_INTEGER, true)
+  const handle = addon().openCuda(index, memoryLimitBytes ?? 0)
+  const { unifiedMemory, virtualMemory } = addon().capabilities(handle)
+  const capabilities: DeviceCapabilities = {
+    pinnedMemory: true,
+    mappedMemory: true,
+    unifiedMemory,
+    confidentialComputing: false,
+    wsl: isWsl(),
+    virtualMemory,
+    graphs: true,
+  }
+  return new NativeDevice(handle, 'cuda', capabilities, false)
+}
+
+// The driver of Windows, seen through Linux, pins little memory or none.
+function isWsl(): boolean {
+  return /microsoft/i.test(release())
+}
+
+function openHostDevice(given: OpenDeviceOptions): NativeDevice {
+  const memoryLimitBytes = given.memoryLimitBytes ?? systemMemory().totalBytes
+  const threads = given.threads ?? availableParallelism()
   requireWithin('memoryLimitBytes', memoryLimitBytes, 1, Number.MAX_SAFE_INTEGER, true)
   requireWithin('threads', threads, 1, 1024, true)
-  const { linkBytesPerSecond = 0, linkLatencyMs = 0 } = options
-  if (options.linkBytesPerSecond !== undefined) requireWithin('linkBytesPerSecond', linkBytesPerSecond, 1, 1e15, false)
+  const { linkBytesPerSecond, linkLatencyMs = 0 } = given
+  if (linkBytesPerSecond !== undefined) requireWithin('linkBytesPerSecond', linkBytesPerSecond, 1, 1e15, false)
   requireWithin('linkLatencyMs', linkLatencyMs, 0, 60_000, false)
   const environment = readEnvironment()
-  const { check = environment.check, adversarialSeed = environment.adversarialSeed, injectFailure } = options
+  const { check = environment.check, adversarialSeed = environment.adversarialSeed, injectFailure } = given
   if (typeof check !== 'boolean') {
-    throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', `check is true or false, not ${String(check)}`)
+    throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', `check is true or false, not ${printable(check)}`)
   }
   if (adversarialSeed !== undefined) requireWithin('adversarialSeed', adversarialSeed, 0, 2 ** 32 - 1, true)
-  if (injectFailure !== undefined) checkInjectedFailure(injectFailure)
+  const failure = injectFailure === undefined ? undefined : checkInjectedFailure(injectFailure)
   const latencySeconds = linkLatencyMs / 1000
-  const handle = addon().openHost(memoryLimitBytes, threads, linkBytesPerSecond, latencySeconds, adversarialSeed, check)
+  const rate = linkBytesPerSecond ?? 0
+  const handle = addon().openHost(memoryLimitBytes, threads, rate, latencySeconds, adversarialSeed, check)
   const capabilities: DeviceCapabilities = {
     pinnedMemory: true,
     mappedMemory: true,
@@ -85,7 +147,7 @@ function openHostDevice(options: OpenDeviceOptions): NativeDevice {
     graphs: true,
   }
   const device = new NativeDevice(handle, 'host', capabilities, check)
-  if (injectFailure !== undefined) device.failures.arm(injectFailure)
+  if (failure !== undefined) device.failures.arm(failure)
   return device
 }
 
@@ -93,7 +155,7 @@ function requireWithin(name: string, value: number, least: number, most: number,
   if (typeof value !== 'number' || !(value >= least && value <= most) || (whole && !Number.isInteger(value))) {
     throw new SpillwayError(
       'SPILLWAY_INVALID_ARGUMENT',
-      `${name} must be a ${whole ? 'whole ' : ''}number from ${least} to ${most}, not ${String(value)}`,
+      `${name} must be a ${whole ? 'whole ' : ''}number from ${least} to ${most}, not ${printable(value)}`,
     )
   }
 }

@@ -1,56 +1,61 @@
 import { SpillwayError } from '@spillway/core'
 import { addon, type NativeHandle, type NativeOperation, type NativeViolation } from './addon.js'
 import { callSite, forgetCallSites, watchCallSites } from './call-sites.js'
+import { ownBy, ownerOf } from './native-object.js'
 import { type CheckedOperation, describeViolation, type OrderViolation } from './order-violation.js'
 
 /** Enough to see what is wrong; a loop that repeats one mistake is counted, not listed. */
 const mostListed = 100
+
+type Found = Map<string, Omit<OrderViolation, 'message'>>
+const watches = new WeakMap<object, { readonly found: Found; readonly fetch: () => void }>()
 
 /**
  * What the stream-order checker of a host device has found. Order is judged when work is enqueued, from streams, events,
  * graphs and what the host waited for: whatever the timing, the same program gives the same violations.
  */
 export class OrderChecker {
-  readonly #device: NativeHandle
-  readonly #found = new Map<string, Omit<OrderViolation, 'message'>>()
-  readonly #fetch = (): void => this.#fetchViolations()
-
   constructor(device: NativeHandle) {
-    this.#device = device
-    watchCallSites(this.#fetch)
+    ownBy(this, device)
+    const found: Found = new Map()
+    const fetch = (): void => fetchViolations(device, found)
+    watches.set(this, { found, fetch })
+    watchCallSites(fetch)
   }
 
   /**
    * What was found since the last call. What kernels touch is checked when they run: wait for the streams before.
    */
   takeViolations(): readonly OrderViolation[] {
-    this.#fetchViolations()
-    const violations = [...this.#found.values()].map((one) => ({ ...one, message: describeViolation(one) }))
-    this.#found.clear()
+    ownerOf(this)
+    const { found, fetch } = watches.get(this)!
+    fetch()
+    const violations = [...found.values()].map((one) => ({ ...one, message: describeViolation(one) }))
+    found.clear()
     return violations
   }
 
   /** Ends the checking; an error when there are violations that nobody took. */
   close(): SpillwayError | undefined {
     const violations = this.takeViolations()
-    forgetCallSites(this.#fetch)
+    forgetCallSites(watches.get(this)!.fetch)
     if (violations.length === 0) return undefined
     const more = violations.length === 1 ? '' : `\n… and ${violations.length - 1} more in details.violations`
     return new SpillwayError('SPILLWAY_ORDER_VIOLATION', `${violations[0]!.message}${more}`, {
       details: { violations },
     })
   }
+}
 
-  // At once, while the places in the program are still remembered.
-  #fetchViolations(): void {
-    for (const native of addon().takeViolations(this.#device)) {
-      const violation = toViolation(native)
-      const { kind, earlier, later } = violation
-      const key = JSON.stringify([kind, earlier?.what, earlier?.site, later.what, later.site, later.stream])
-      const known = this.#found.get(key)
-      if (known !== undefined) this.#found.set(key, { ...known, times: known.times + 1 })
-      else if (this.#found.size < mostListed) this.#found.set(key, violation)
-    }
+// At once, while the places in the program are still remembered.
+function fetchViolations(device: NativeHandle, found: Found): void {
+  for (const native of addon().takeViolations(device)) {
+    const violation = toViolation(native)
+    const { kind, earlier, later } = violation
+    const key = JSON.stringify([kind, earlier?.what, earlier?.site, later.what, later.site, later.stream])
+    const known = found.get(key)
+    if (known !== undefined) found.set(key, { ...known, times: known.times + 1 })
+    else if (found.size < mostListed) found.set(key, violation)
   }
 }
 

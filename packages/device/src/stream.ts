@@ -10,6 +10,7 @@ import {
   throwIfAborted,
 } from '@spillway/core'
 import { addon, type NativeHandle } from './addon.js'
+import { checkSignal, readOptions, restBytes } from './call-options.js'
 import { handleOf, NativeObject } from './native-object.js'
 
 export const priorities: readonly StreamPriority[] = ['low', 'normal', 'high']
@@ -49,22 +50,23 @@ export class NativeStream extends NativeObject implements Stream {
     addon().record(handleOf(this), handleOf(event))
   }
 
-  wait(event: Event, options: { external?: boolean } = {}): void {
-    addon().wait(handleOf(this), handleOf(event), options.external === true)
+  wait(event: Event, options?: { external?: boolean }): void {
+    const { external } = readOptions(options, 'wait', ['external'])
+    addon().wait(handleOf(this), handleOf(event), external === true)
   }
 
-  copy(to: HostBuffer | DeviceBuffer, from: HostBuffer | DeviceBuffer, range: CopyRange = {}): void {
+  copy(to: HostBuffer | DeviceBuffer, from: HostBuffer | DeviceBuffer, range?: CopyRange): void {
     const target = handleOf(to)
     const source = handleOf(from)
-    const toOffset = range.toOffset ?? 0
-    const fromOffset = range.fromOffset ?? 0
-    const bytes = range.bytes ?? Math.max(0, Math.min(to.bytes - toOffset, from.bytes - fromOffset))
-    addon().copy(handleOf(this), target, toOffset, source, fromOffset, bytes)
+    const { toOffset = 0, fromOffset = 0, bytes } = readOptions(range, 'copy', ['toOffset', 'fromOffset', 'bytes'])
+    const rest = Math.min(restBytes(to.bytes, toOffset), restBytes(from.bytes, fromOffset))
+    addon().copy(handleOf(this), target, toOffset, source, fromOffset, bytes ?? rest)
   }
 
-  fill(to: HostBuffer | DeviceBuffer, byte: number, range: { offset?: number; bytes?: number } = {}): void {
-    const offset = range.offset ?? 0
-    addon().fill(handleOf(this), handleOf(to), offset, range.bytes ?? Math.max(0, to.bytes - offset), byte)
+  fill(to: HostBuffer | DeviceBuffer, byte: number, range?: { offset?: number; bytes?: number }): void {
+    const target = handleOf(to)
+    const { offset = 0, bytes } = readOptions(range, 'fill', ['offset', 'bytes'])
+    addon().fill(handleOf(this), target, offset, bytes ?? restBytes(to.bytes, offset), byte)
   }
 
   beginCapture(): void {
@@ -79,7 +81,9 @@ export class NativeStream extends NativeObject implements Stream {
     addon().launchGraph(handleOf(this), handleOf(graph))
   }
 
-  async synchronize({ signal }: { signal?: AbortSignal } = {}): Promise<void> {
+  async synchronize(options?: { signal?: AbortSignal }): Promise<void> {
+    const { signal } = readOptions(options, 'synchronize', ['signal'])
+    checkSignal(signal, 'synchronize')
     throwIfAborted(signal, 'waiting for a stream')
     const done = addon().notify(handleOf(this))
     if (signal === undefined) return done

@@ -1,6 +1,6 @@
 import { addon, type NativeHandle } from './addon.js'
 import { NativeDeviceBuffer } from './buffer.js'
-import { handleOf, NativeObject } from './native-object.js'
+import { handleOf, NativeObject, ownBy, ownerOf } from './native-object.js'
 import { explainOutOfMemory } from './out-of-memory.js'
 
 /** Physical device bytes without an address; charged to the budget while this lives or is mapped. */
@@ -42,25 +42,25 @@ export class AddressRange extends NativeObject {
 
 /** Addresses and memory apart: reserve once, map and unmap physical memory there. Sizes in bytes. */
 export class VirtualMemory {
-  readonly #device: NativeHandle
   /** Sizes and offsets are multiples of this. */
   readonly granularityBytes: number
 
   constructor(device: NativeHandle) {
-    this.#device = device
+    ownBy(this, device)
     this.granularityBytes = addon().granularity(device)
   }
 
   reserve(bytes: number): AddressRange {
-    return new AddressRange(addon().reserve(this.#device, bytes), bytes)
+    return new AddressRange(addon().reserve(ownerOf(this), bytes), bytes)
   }
 
   /** Throws SPILLWAY_OUT_OF_MEMORY. */
   createPhysical(bytes: number, tag: string): PhysicalMemory {
+    const device = ownerOf(this)
     try {
-      return new PhysicalMemory(addon().createPhysical(this.#device, bytes, tag), bytes)
+      return new PhysicalMemory(addon().createPhysical(device, bytes, tag), bytes)
     } catch (error) {
-      throw explainOutOfMemory(error, this.#device)
+      throw explainOutOfMemory(error, device)
     }
   }
 }

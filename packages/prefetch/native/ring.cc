@@ -1,6 +1,7 @@
 #include "ring.hpp"
 
 #include <string>
+#include <utility>
 
 namespace spillway::prefetch {
 
@@ -34,8 +35,8 @@ Ring::Ring(const spillway_api* api, spillway_stream* copy_stream, const std::vec
     if (shares_slot && slab.storage == SPILLWAY_STORAGE_PAGEABLE) copies_can_be_captured_ = false;
     elements_.push_back({Reference<spillway_buffer>::retain(api, elements[i].slab), bytes});
   }
-  eager_ = {make_event(), make_event()};
-  captured_ = {make_event(), make_event()};
+  eager_fork_ = make_event();
+  captured_fork_ = make_event();
   join_ = make_event();
 }
 
@@ -75,6 +76,7 @@ void Ring::start(spillway_stream* stream) {
                       "the compute stream is being captured; call postInit() before the capture begins");
   }
   stream_ = Reference<spillway_stream>::retain(api_, stream);
+  earlier_.push_back({Reference<spillway_stream>::retain(api_, stream), make_event(), make_event()});
   restore_first_elements();
 }
 
@@ -85,7 +87,7 @@ void Ring::begin(spillway_stream* stream) {
   check_same_device("ring_begin", stream);
   const bool capturing = is_capturing(stream);
   if (capturing) begin_captured_account();
-  order_after_last_forward(stream, capturing);
+  order_after_earlier_forwards(stream, capturing);
   stream_ = Reference<spillway_stream>::retain(api_, stream);
   capturing_ = capturing;
   copy_stream_joined_ = false;
@@ -115,20 +117,30 @@ void Ring::begin_captured_account() {
   }
 }
 
-// The slots are shared: a forward on another stream would overwrite what the last one still reads. The event is
-// recorded now and not at the last end(), so that it covers replays enqueued on that stream since.
-void Ring::order_after_last_forward(spillway_stream* stream, bool capturing) {
-  if (!stream_ || stream_.get() == stream) return;
-  const bool last_capturing = is_capturing(stream_.get());
-  if (last_capturing && !capturing) {
-    // The copy stream may be part of that capture: copies enqueued now would be recorded instead of done.
-    throw StatusError(SPILLWAY_STATUS_CAPTURE, "ring_begin",
-                      "the stream of the last forward is being captured; end that capture before this forward");
+// The slots are shared: a forward on another stream would overwrite what the last one still reads. The last one is
+// several streams once forwards were captured: a capture runs nothing by itself, but replays of it may be on its
+// stream. The events are recorded now and not at the last end(), so that they cover such replays.
+void Ring::order_after_earlier_forwards(spillway_stream* stream, bool capturing) {
+  if (earlier_.size() == 1 && earlier_.front().stream.get() == stream) return;
+  for (const Earlier& earlier : earlier_) {
+    if (!capturing && earlier.stream.get() != stream && is_capturing(earlier.stream.get())) {
+      // The copy stream may be part of that capture: copies enqueued now would be recorded instead of done.
+      throw StatusError(SPILLWAY_STATUS_CAPTURE, "ring_begin",
+                        "the stream of the last forward is being captured; end that capture before this forward");
+    }
   }
-  spillway_event* order = (last_capturing ? captured_ : eager_).order.get();
-  check(api_->event_record, order, stream_.get());
-  const uint32_t flags = capturing && !last_capturing ? SPILLWAY_WAIT_EXTERNAL : 0u;
-  check(api_->event_wait, order, stream, flags);
+  Earlier next{Reference<spillway_stream>::retain(api_, stream), make_event(),
+               make_event()};  // may fail, so it comes first
+  for (const Earlier& earlier : earlier_) {
+    spillway_stream* last = earlier.stream.get();
+    if (last == stream) continue;
+    const bool last_capturing = is_capturing(last);
+    spillway_event* order = (last_capturing ? earlier.captured : earlier.eager).get();
+    check(api_->event_record, order, last);
+    check(api_->event_wait, order, stream, capturing && !last_capturing ? SPILLWAY_WAIT_EXTERNAL : 0u);
+  }
+  std::erase_if(earlier_, [&](const Earlier& earlier) { return !capturing || earlier.stream.get() == stream; });
+  earlier_.push_back(std::move(next));
 }
 
 void Ring::before(uint32_t element) {
@@ -207,7 +219,7 @@ void Ring::onload(uint32_t element) {
   await_copy(slot);
   Copy& last = copy_of(slot);
   last.element = kNoElement;  // until everything below is enqueued
-  spillway_event* fork = (capturing_ ? captured_ : eager_).fork.get();
+  spillway_event* fork = (capturing_ ? captured_fork_ : eager_fork_).get();
   check(api_->event_record, fork, stream_.get());
   check(api_->event_wait, fork, copy_stream_.get(), 0u);
   copy_stream_joined_ = capturing_;

@@ -83,9 +83,11 @@ class Ring {
     Copy eager;
     Copy captured;
   };
-  struct Events {
-    Event fork;   // the copy stream begins after this
-    Event order;  // a forward begins after the one before it
+  /// Where a forward may still run that the next one comes after.
+  struct Earlier {
+    Reference<spillway_stream> stream;
+    Event eager;     // recorded when it is not captured
+    Event captured;  // recorded when it is in the same capture
   };
 
   Copy& copy_of(Slot& slot) { return capturing_ ? slot.captured : slot.eager; }
@@ -96,7 +98,7 @@ class Ring {
   void check_same_device(const char* call, spillway_stream* stream) const;
   void check_capture_unchanged(const char* call) const;
   void begin_captured_account();
-  void order_after_last_forward(spillway_stream* stream, bool capturing);
+  void order_after_earlier_forwards(spillway_stream* stream, bool capturing);
   void await_copy(Slot& slot);
   void onload(uint32_t element);
   void enqueue_copy(uint32_t element, spillway_stream* stream);
@@ -108,8 +110,9 @@ class Ring {
   spillway_device* const device_;  // kept by copy_stream_
   std::vector<Element> elements_;
   std::vector<Slot> slots_;
-  Events eager_;
-  Events captured_;
+  Event eager_fork_;  // the copy stream begins after this
+  Event captured_fork_;
+  std::vector<Earlier> earlier_;  // the last forward that ran, and those captured since
   Event join_;
   bool copies_can_be_captured_ = true;  // of the elements that are ever copied again
   Reference<spillway_stream> stream_;   // of the forward, or of the last one

@@ -50,9 +50,10 @@ Napi::Value on_site(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// Every device there is so far is a host device.
 host::HostDevice& host_of(const Napi::CallbackInfo& info) {
-  return object_of<host::HostDevice>(info[0], SPILLWAY_KIND_DEVICE);
+  auto* device = dynamic_cast<host::HostDevice*>(&object_of<Device>(info[0], SPILLWAY_KIND_DEVICE));
+  if (device == nullptr) fail(SPILLWAY_STATUS_NOT_SUPPORTED, "check", "only the host device can check and inject");
+  return *device;
 }
 
 constexpr std::array<const char*, host::kAnyFailurePoint> kPoints = {"allocation", "copy",   "launch", "event",

@@ -63,10 +63,13 @@ Napi::Value notify(const Napi::CallbackInfo& info) {
   Settler& settler = instance(info.Env()).settler;
   Settler::Pending pending = settler.open(info.Env());
   try {
-    stream.notify([ticket = pending.ticket, wait = stream.begin_host_wait()] {
+    stream.notify([ticket = pending.ticket, wait = stream.begin_host_wait()](spillway_status status) {
       // The host goes on when the promise settles, not when the stream's thread gets here.
-      ticket->settle([wait](Napi::Env env, const Napi::Promise::Deferred& deferred) {
+      ticket->settle([wait, status](Napi::Env env, const Napi::Promise::Deferred& deferred) {
         if (wait) wait();
+        if (status != SPILLWAY_STATUS_OK) {
+          fail(status, "stream_notify", "the work of this stream failed; dispose the device, open it and load again");
+        }
         deferred.Resolve(env.Undefined());
       });
     });

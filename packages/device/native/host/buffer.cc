@@ -3,8 +3,8 @@
 #include <cstring>
 
 #include "../failure.hpp"
+#include "../system_memory.hpp"
 #include "host_device.hpp"
-#include "system_memory.hpp"
 
 namespace spillway::device::host {
 
@@ -69,26 +69,9 @@ DeviceMemory::~DeviceMemory() {
   host_device->give_block(std::move(*block_));
 }
 
-static void check_available(uint64_t bytes) {
-  // Past what the system has left it kills instead of refusing.
-  SystemMemory system = read_system_memory();
-  if (bytes <= system.available_bytes) return;
-  spillway_error error = empty_error();
-  error.status = SPILLWAY_STATUS_OUT_OF_MEMORY;
-  error.requested_bytes = bytes;
-  error.free_bytes = system.available_bytes;
-  error.total_bytes = system.total_bytes;
-  std::snprintf(error.call, sizeof error.call, "buffer_create");
-  std::snprintf(error.message, sizeof error.message,
-                "out of host memory: %s requested, %s available of %s. Close other programs, or use a smaller model",
-                format_bytes(bytes).c_str(), format_bytes(system.available_bytes).c_str(),
-                format_bytes(system.total_bytes).c_str());
-  throw StatusError(error);
-}
-
 HostMemory::HostMemory(HostDevice& device, uint32_t storage, uint64_t bytes)
     : HostBuffer(SPILLWAY_KIND_HOST_BUFFER, device, storage, bytes, "") {
-  check_available(bytes);
+  require_available_host_memory(bytes);
   const uint64_t whole_pages = round_up(bytes, MemoryFile::page_bytes());
   TwinCheck* twins = device.twin_check();
   if (twins && storage == SPILLWAY_STORAGE_MAPPED) {

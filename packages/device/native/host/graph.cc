@@ -53,7 +53,7 @@ std::vector<std::shared_ptr<Signal>> HostGraph::external_signals() const {
   return signals;
 }
 
-void HostGraph::replay(WorkQueue& stream, uint64_t launch_site) {
+void HostGraph::replay(WorkQueue& stream, const GraphLaunch& launch) {
   const std::vector<std::shared_ptr<Signal>> external = external_signals();
   // Nothing is enqueued when a buffer has no memory behind it: what could fail half-way has not begun.
   BufferUses uses(buffers_);
@@ -78,7 +78,7 @@ void HostGraph::replay(WorkQueue& stream, uint64_t launch_site) {
     WorkQueue& queue = queue_of(node.lane);
     for (uint32_t dependency : node.dependencies) wait(queue, done[dependency]);
     if (node.operation) {
-      queue.push(node.operation, launch_site);
+      queue.push(node.operation, launch);
     } else if (external[i]) {
       wait(queue, external[i]);
     }

@@ -16,9 +16,9 @@ class HostGraph final : public Graph {
   ~HostGraph() override;
 
   uint32_t node_count() const override { return static_cast<uint32_t>(nodes_.size()); }
-  /// Enqueues every node, with the order of the recording, after the replays enqueued before. launch_site: for the
+  /// Enqueues every node, with the order of the recording, after the replays enqueued before. launch: for the
   /// order checker.
-  void replay(WorkQueue& stream, uint64_t launch_site);
+  void replay(WorkQueue& stream, const GraphLaunch& launch);
 
  private:
   class EndOperation;

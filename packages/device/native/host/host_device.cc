@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "../failure.hpp"
+#include "../system_memory.hpp"
 #include "buffer.hpp"
 #include "event.hpp"
 #include "stream.hpp"
-#include "system_memory.hpp"
 #include "thread_queue.hpp"
 #include "virtual_memory.hpp"
 

@@ -1,6 +1,7 @@
 #include "stream.hpp"
 
 #include "../failure.hpp"
+#include "../range_check.hpp"
 #include "graph.hpp"
 #include "host_device.hpp"
 
@@ -70,10 +71,10 @@ void HostStream::synchronize() {
   if (joined) joined();
 }
 
-void HostStream::notify(std::function<void()> done) {
+void HostStream::notify(std::function<void(spillway_status)> done) {
   refuse_in_capture("stream_notify", "waiting for a stream");
   host().failures().pass(FailurePoint::kStream, "stream_notify");
-  queue_->push(std::make_shared<CallOperation>(std::move(done)));
+  queue_->push(std::make_shared<CallOperation>([done = std::move(done)] { done(SPILLWAY_STATUS_OK); }));
   queue_->demand();
 }
 
@@ -122,20 +123,12 @@ void HostStream::wait(Event& event, bool external) {
   queue_->push(std::make_shared<WaitOperation>(record.signal));
 }
 
-static void check_range(const char* call, const char* what, const HostBuffer& buffer, uint64_t offset, uint64_t bytes) {
-  if (offset > buffer.bytes() || bytes > buffer.bytes() - offset) {
-    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, call, "%s: %llu bytes at offset %llu lie outside a buffer of %llu bytes",
-         what, static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(offset),
-         static_cast<unsigned long long>(buffer.bytes()));
-  }
-}
-
 void HostStream::copy(Buffer& to_buffer, uint64_t to_offset, Buffer& from_buffer, uint64_t from_offset,
                       uint64_t bytes) {
   auto& to = static_cast<HostBuffer&>(to_buffer);
   auto& from = static_cast<HostBuffer&>(from_buffer);
-  check_range("copy", "target", to, to_offset, bytes);
-  check_range("copy", "source", from, from_offset, bytes);
+  check_range("copy", "target", to.bytes(), to_offset, bytes);
+  check_range("copy", "source", from.bytes(), from_offset, bytes);
   if (&to == &from && to_offset < from_offset + bytes && from_offset < to_offset + bytes && bytes > 0) {
     fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "copy", "the source and the target of a copy overlap");
   }
@@ -150,7 +143,7 @@ void HostStream::copy(Buffer& to_buffer, uint64_t to_offset, Buffer& from_buffer
 
 void HostStream::fill(Buffer& to_buffer, uint64_t offset, uint64_t bytes, uint8_t value) {
   auto& to = static_cast<HostBuffer&>(to_buffer);
-  check_range("fill", "target", to, offset, bytes);
+  check_range("fill", "target", to.bytes(), offset, bytes);
   if (bytes == 0) return;
   host().failures().pass(FailurePoint::kCopy, "fill");
   enqueue("fill", std::make_shared<FillOperation>(to, offset, bytes, value));
@@ -165,16 +158,7 @@ void HostStream::launch(const spillway_launch& launch) {
   for (uint32_t i = 0; i < launch.access_count; ++i) {
     const spillway_access& access = launch.accesses[i];
     auto* buffer = static_cast<HostBuffer*>(reinterpret_cast<Object*>(access.buffer));
-    if (access.mode == 0 || (access.mode & ~(SPILLWAY_ACCESS_READ | SPILLWAY_ACCESS_WRITE)) != 0) {
-      fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "launch", "kernel '%s': an access neither reads nor writes (mode %u)",
-           launch.kernel->name, access.mode);
-    }
-    check_range("launch", launch.kernel->name, *buffer, access.offset, access.bytes);
-    if (buffer->info().device_address == 0) {
-      fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "launch",
-           "kernel '%s' was given host memory that the device cannot read in place; copy it, or allocate it mapped",
-           launch.kernel->name);
-    }
+    check_access(launch.kernel->name, access, buffer->bytes(), buffer->info().device_address != 0);
     buffers.emplace_back(buffer);
   }
   host().failures().pass(FailurePoint::kLaunch, "launch");
@@ -207,7 +191,7 @@ void HostStream::replay(Graph& graph) {
   host().check_open("graph_launch");
   host().failures().pass(FailurePoint::kLaunch, "graph_launch");
   OrderChecker* checker = host().checker();
-  static_cast<HostGraph&>(graph).replay(*queue_, checker ? checker->mark_site() : 0);
+  static_cast<HostGraph&>(graph).replay(*queue_, checker ? GraphLaunch{checker->mark_site(), label_} : GraphLaunch{});
 }
 
 }  // namespace spillway::device::host

@@ -19,7 +19,7 @@ class HostStream final : public Stream {
   bool capturing() const override;
   void synchronize() override;
   HostWait begin_host_wait() override;
-  void notify(std::function<void()> done) override;
+  void notify(std::function<void(spillway_status)> done) override;
   void record(Event& event) override;
   void wait(Event& event, bool external) override;
   void copy(Buffer& to, uint64_t to_offset, Buffer& from, uint64_t from_offset, uint64_t bytes) override;

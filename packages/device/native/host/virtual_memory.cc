@@ -75,10 +75,10 @@ void HostAddressRange::unmap(uint64_t offset, uint64_t bytes) {
   if (checker && offset <= this->bytes() && bytes <= this->bytes() - offset) {
     checker->unmapped(*addresses_, offset, bytes, label_);
   }
-  pieces_.unmap(offset, bytes, [&] {
-    host().failures().pass(FailurePoint::kMapping, "unmap");
-    clear_fixed(mapping_.data() + offset, bytes);
-    if (guarded_) clear_fixed(guarded_->data() + offset, bytes);
+  pieces_.unmap(offset, bytes, [&](uint64_t at, uint64_t length) {
+    if (at == offset) host().failures().pass(FailurePoint::kMapping, "unmap");
+    clear_fixed(mapping_.data() + at, length);
+    if (guarded_) clear_fixed(guarded_->data() + at, length);
   });
 }
 

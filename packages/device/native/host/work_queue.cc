@@ -20,10 +20,10 @@ BufferUses::~BufferUses() {
   while (used_ > 0) buffers_[--used_]->end_use();
 }
 
-void WorkQueue::push(const std::shared_ptr<const Operation>& operation, uint64_t launch_site) {
+void WorkQueue::push(const std::shared_ptr<const Operation>& operation, const GraphLaunch& launch) {
   BufferUses uses(operation->buffers());
   if (checker_) {
-    checker_->enqueued(*lane_, *operation, launch_site, [&] { insert(operation); });
+    checker_->enqueued(*lane_, *operation, launch, [&] { insert(operation); });
   } else {
     insert(operation);
   }

@@ -14,8 +14,7 @@ class WorkQueue {
   virtual ~WorkQueue() = default;
 
   /// Takes the buffers of the operation into use; throws, and pushes nothing, when one has no memory behind it.
-  /// launch_site: of a graph's operation, where the graph was launched.
-  void push(const std::shared_ptr<const Operation>& operation, uint64_t launch_site = 0);
+  void push(const std::shared_ptr<const Operation>& operation, const GraphLaunch& launch = {});
   /// For who holds the queue without keeping its stream: false, and nothing pushed, when it has ended. For operations
   /// without buffers.
   virtual bool push_unless_ended(std::shared_ptr<const Operation> operation) = 0;

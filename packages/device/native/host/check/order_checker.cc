@@ -36,7 +36,7 @@ std::unique_ptr<OrderChecker::Lane> OrderChecker::create_lane() {
 
 uint64_t OrderChecker::mark_site() { return probe_ ? probe_->mark(pending_.load(std::memory_order_relaxed)) : 0; }
 
-void OrderChecker::enqueued(Lane& lane, const Operation& operation, uint64_t launch_site,
+void OrderChecker::enqueued(Lane& lane, const Operation& operation, const GraphLaunch& launch,
                             const std::function<void()>& insert) {
   std::lock_guard lock(mutex_);
   lane.clock_.join(host_clock_);
@@ -44,8 +44,8 @@ void OrderChecker::enqueued(Lane& lane, const Operation& operation, uint64_t lau
   lane.clock_.advance(lane.id_);
   if (Signal* signal = operation.sets()) signal->clock = std::make_shared<VectorClock>(lane.clock_);
   if (const std::vector<Access> accesses = operation.accesses(); !accesses.empty()) {
-    auto record = std::make_shared<OperationRecord>(
-        OperationRecord{operation.name(), operation.stream, operation.site, launch_site});
+    auto record = std::make_shared<OperationRecord>(OperationRecord{
+        operation.name(), launch.stream.empty() ? operation.stream : launch.stream, operation.site, launch.site});
     const Stamp stamp{lane.id_, lane.clock_.of(lane.id_), record};
     const bool copies = operation.copies();
     // All reads first: an operation's own writes are none that it must wait for.

@@ -18,6 +18,12 @@ namespace spillway::device::host {
 class HostBuffer;
 class Operation;
 
+/// Of an operation of a graph: where, and on which stream, the graph was launched. Else empty.
+struct GraphLaunch {
+  uint64_t site = 0;
+  std::string stream;
+};
+
 class OrderChecker {
  public:
   explicit OrderChecker(std::unique_ptr<SiteProbe> probe) : probe_(std::move(probe)) {}
@@ -41,7 +47,7 @@ class OrderChecker {
   /// A number for the place in the program that enqueues now; 0 when it is not known.
   uint64_t mark_site();
   /// insert: puts the operation into the lane's queue, in the same order as it is judged.
-  void enqueued(Lane& lane, const Operation& operation, uint64_t launch_site, const std::function<void()>& insert);
+  void enqueued(Lane& lane, const Operation& operation, const GraphLaunch& launch, const std::function<void()>& insert);
 
   /// Everything enqueued to the lane so far.
   VectorClock reached(const Lane& lane) const;

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-namespace spillway::device::host {
+namespace spillway::device {
 
 struct SystemMemory {
   uint64_t total_bytes;
@@ -11,5 +11,7 @@ struct SystemMemory {
 };
 
 SystemMemory read_system_memory();
+/// Throws OUT_OF_MEMORY: past what it has left the system kills instead of refusing.
+void require_available_host_memory(uint64_t bytes);
 
-}  // namespace spillway::device::host
+}  // namespace spillway::device

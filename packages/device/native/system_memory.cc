@@ -7,7 +7,10 @@
 #include <limits>
 #include <string>
 
-namespace spillway::device::host {
+#include "budget.hpp"
+#include "failure.hpp"
+
+namespace spillway::device {
 
 static bool read_number(const char* path, uint64_t& out) {
   std::ifstream file(path);
@@ -45,4 +48,20 @@ SystemMemory read_system_memory() {
   return {total, available};
 }
 
-}  // namespace spillway::device::host
+void require_available_host_memory(uint64_t bytes) {
+  SystemMemory system = read_system_memory();
+  if (bytes <= system.available_bytes) return;
+  spillway_error error = empty_error();
+  error.status = SPILLWAY_STATUS_OUT_OF_MEMORY;
+  error.requested_bytes = bytes;
+  error.free_bytes = system.available_bytes;
+  error.total_bytes = system.total_bytes;
+  std::snprintf(error.call, sizeof error.call, "buffer_create");
+  std::snprintf(error.message, sizeof error.message,
+                "out of host memory: %s requested, %s available of %s. Close other programs, or use a smaller model",
+                format_bytes(bytes).c_str(), format_bytes(system.available_bytes).c_str(),
+                format_bytes(system.total_bytes).c_str());
+  throw StatusError(error);
+}
+
+}  // namespace spillway::device

@@ -1,0 +1,82 @@
+#include "cuda_buffer.hpp"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "../failure.hpp"
+#include "../system_memory.hpp"
+#include "cuda_device.hpp"
+
+namespace spillway::device::cuda {
+
+constexpr uint32_t kPortable = 1;
+constexpr uint32_t kMapped = 2;
+// What the driver rounds to.
+constexpr uint64_t kDeviceGranuleBytes = 512;
+
+static uint64_t round_up(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
+
+CudaBuffer::CudaBuffer(uint32_t kind, CudaDevice& device, uint32_t storage, uint64_t bytes, std::string tag)
+    : Buffer(kind, &device), tag_(std::move(tag)), storage_(storage), bytes_(bytes) {}
+
+spillway_buffer_info CudaBuffer::info() const {
+  spillway_buffer_info info{};
+  info.struct_size = sizeof info;
+  info.storage = storage_;
+  info.bytes = bytes_;
+  const bool reachable = storage_ == SPILLWAY_STORAGE_DEVICE || storage_ == SPILLWAY_STORAGE_MAPPED;
+  info.device_address = reachable ? address_ : 0;
+  info.host_address = on_device() ? nullptr : reinterpret_cast<void*>(address_);
+  return info;
+}
+
+DeviceMemory::DeviceMemory(CudaDevice& device, uint64_t bytes, const std::string& tag)
+    : CudaBuffer(SPILLWAY_KIND_DEVICE_BUFFER, device, SPILLWAY_STORAGE_DEVICE, bytes, tag),
+      charge_(device.budget(), round_up(bytes, kDeviceGranuleBytes), tag) {
+  const Result result = driver().cuMemAlloc(&address_, bytes);
+  if (result != kOutOfMemory) {
+    device.check(result, "cuMemAlloc");
+    return;
+  }
+  size_t free = 0;
+  size_t total = 0;
+  driver().cuMemGetInfo(&free, &total);
+  device.budget().fail_out_of_memory(round_up(bytes, kDeviceGranuleBytes), free);
+}
+
+DeviceMemory::~DeviceMemory() {
+  if (address_ == 0) return;
+  static_cast<CudaDevice*>(device())->enter_to_free();
+  driver().cuMemFree(address_);
+}
+
+HostMemory::HostMemory(CudaDevice& device, uint32_t storage, uint64_t bytes)
+    : CudaBuffer(SPILLWAY_KIND_HOST_BUFFER, device, storage, bytes, "") {
+  require_available_host_memory(bytes);
+  void* data = nullptr;
+  if (storage == SPILLWAY_STORAGE_PAGEABLE) {
+    data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) fail_system("mmap", errno, "the system has no host memory of this size");
+  } else {
+    const uint32_t flags = kPortable | (storage == SPILLWAY_STORAGE_MAPPED ? kMapped : 0);
+    device.check(driver().cuMemHostAlloc(&data, bytes, flags), "cuMemHostAlloc");
+  }
+  address_ = reinterpret_cast<Address>(data);
+  device.counters().host_storage_bytes[storage].fetch_add(bytes, std::memory_order_relaxed);
+}
+
+HostMemory::~HostMemory() {
+  if (address_ == 0) return;
+  auto* data = reinterpret_cast<void*>(address_);
+  if (storage() == SPILLWAY_STORAGE_PAGEABLE) {
+    munmap(data, bytes());
+  } else {
+    static_cast<CudaDevice*>(device())->enter_to_free();
+    driver().cuMemFreeHost(data);
+  }
+  device()->counters().host_storage_bytes[storage()].fetch_sub(bytes(), std::memory_order_relaxed);
+}
+
+}  // namespace spillway::device::cuda

@@ -1,0 +1,56 @@
+// Memory of a GPU, and host memory that it can reach.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "../device.hpp"
+#include "driver.hpp"
+
+namespace spillway::device::cuda {
+
+class CudaDevice;
+
+class CudaBuffer : public Buffer {
+ public:
+  spillway_buffer_info info() const override;
+  /// A GPU cannot be asked what it is doing; the caller orders host accesses, as everywhere.
+  std::unique_lock<std::mutex> begin_host_access(uint64_t, uint64_t, uint32_t) override { return {}; }
+
+  uint64_t bytes() const { return bytes_; }
+  uint32_t storage() const { return storage_; }
+  bool on_device() const { return storage_ == SPILLWAY_STORAGE_DEVICE; }
+  const std::string& tag() const { return tag_; }
+  /// For copies; under unified addressing every memory has one.
+  Address address() const { return address_; }
+
+  /// While enqueued work uses it. Throws when there is no memory behind the address.
+  virtual void begin_use() {}
+  virtual void end_use() noexcept {}
+
+ protected:
+  CudaBuffer(uint32_t kind, CudaDevice& device, uint32_t storage, uint64_t bytes, std::string tag);
+  Address address_ = 0;
+
+ private:
+  const std::string tag_;
+  const uint32_t storage_;
+  const uint64_t bytes_;
+};
+
+class DeviceMemory final : public CudaBuffer {
+ public:
+  DeviceMemory(CudaDevice& device, uint64_t bytes, const std::string& tag);
+  ~DeviceMemory() override;
+
+ private:
+  Charge charge_;
+};
+
+class HostMemory final : public CudaBuffer {
+ public:
+  HostMemory(CudaDevice& device, uint32_t storage, uint64_t bytes);
+  ~HostMemory() override;
+};
+
+}  // namespace spillway::device::cuda

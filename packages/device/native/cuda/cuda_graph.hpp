@@ -1,0 +1,46 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "../device.hpp"
+#include "stream_queue.hpp"
+
+namespace spillway::device::cuda {
+
+/// What a capture will use and do at every replay, apart from what the driver records. Shared by its streams.
+class CaptureRecord {
+ public:
+  struct Totals {
+    std::map<std::string, std::pair<uint64_t, uint64_t>> to_device;  // by tag: bytes, copies
+    uint64_t to_host_bytes = 0;
+    uint64_t to_host_copies = 0;
+    uint64_t device_to_device_bytes = 0;
+    uint64_t host_to_host_bytes = 0;
+    uint64_t launches = 0;
+    void add(const Totals& more);
+    void add_to(Counters& counters) const;
+  };
+  std::mutex mutex;  // guards the rest
+  KeptObjects kept;
+  Totals totals;
+};
+
+class CudaGraph final : public Graph {
+ public:
+  /// Takes over the driver's graph.
+  CudaGraph(CudaDevice& device, GraphHandle graph, std::shared_ptr<CaptureRecord> record);
+  ~CudaGraph() override;
+  uint32_t node_count() const override { return node_count_; }
+  GraphExecutable executable() const { return executable_; }
+  const CaptureRecord& record() const { return *record_; }
+
+ private:
+  const std::shared_ptr<CaptureRecord> record_;
+  GraphExecutable executable_ = nullptr;
+  uint32_t node_count_ = 0;
+};
+
+}  // namespace spillway::device::cuda

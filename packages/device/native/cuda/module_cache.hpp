@@ -1,0 +1,33 @@
+// Kernels as this GPU runs them, loaded once each.
+#pragma once
+
+#include <map>
+#include <mutex>
+
+#include "driver.hpp"
+
+namespace spillway::device::cuda {
+
+class CudaDevice;
+
+class ModuleCache {
+ public:
+  explicit ModuleCache(CudaDevice& device) : device_(device) {}
+  /// Throws NO_KERNELS when the kernel has no image this GPU can run. Any thread, in a capture too.
+  FunctionHandle function(const spillway_kernel& kernel, uint32_t shared_bytes);
+  void clear() noexcept;
+
+ private:
+  struct Entry {
+    FunctionHandle function;
+    uint32_t shared_bytes;  // that it may use; more must be asked for
+  };
+  Entry load(const spillway_kernel& kernel);
+
+  CudaDevice& device_;
+  std::mutex mutex_;
+  std::map<const void*, ModuleHandle> modules_;  // by image
+  std::map<const spillway_kernel*, Entry> functions_;
+};
+
+}  // namespace spillway::device::cuda

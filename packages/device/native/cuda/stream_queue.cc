@@ -1,0 +1,132 @@
+#include "stream_queue.hpp"
+
+#include <system_error>
+#include <thread>
+
+#include "../failure.hpp"
+#include "cuda_device.hpp"
+
+namespace spillway::device::cuda {
+
+constexpr uint32_t kNonBlocking = 1;
+constexpr uint32_t kBlockingSync = 1;
+constexpr uint32_t kDisableTiming = 2;
+// So many objects are kept before somebody looks whether they are still needed.
+constexpr size_t kKeptBeforeTrim = 4096;
+
+void KeptObjects::keep(CudaBuffer& buffer) {
+  if (objects_.contains(&buffer)) return;
+  buffer.begin_use();
+  keep(static_cast<Object&>(buffer));
+}
+
+void KeptObjects::keep(Object& object) {
+  if (objects_.insert(&object).second) object.retain();
+}
+
+void KeptObjects::release() noexcept {
+  for (Object* object : objects_) {
+    const uint32_t kind = object->kind();
+    if (kind == SPILLWAY_KIND_DEVICE_BUFFER || kind == SPILLWAY_KIND_HOST_BUFFER) {
+      static_cast<CudaBuffer*>(object)->end_use();
+    }
+    object->release();
+  }
+  objects_.clear();
+}
+
+std::shared_ptr<StreamQueue> StreamQueue::start(CudaDevice& device, int32_t priority) {
+  std::shared_ptr<StreamQueue> queue(new StreamQueue(device));
+  device.check(driver().cuStreamCreateWithPriority(&queue->handle_, kNonBlocking, priority),
+               "cuStreamCreateWithPriority");
+  try {
+    // Detached: it may end the last handle of the device, which could not join it.
+    std::thread([queue, keep = Ref<CudaDevice>(&device)]() mutable {
+      queue->work();
+      queue.reset();
+    }).detach();
+  } catch (const std::system_error& failure) {
+    fail_system("stream_create", failure.code().value(), "the system gives no more threads");
+  }
+  return queue;
+}
+
+StreamQueue::~StreamQueue() {
+  device_.enter_to_free();
+  if (handle_) driver().cuStreamDestroy(handle_);
+}
+
+void StreamQueue::push(std::unique_lock<std::mutex>& lock, std::function<void(spillway_status)> done) {
+  EventHandle event = nullptr;
+  Result result = driver().cuEventCreate(&event, kBlockingSync | kDisableTiming);
+  if (result == kSuccess) result = driver().cuEventRecord(event, handle_);
+  if (result != kSuccess && event) {
+    driver().cuEventDestroy(event);
+    event = nullptr;
+  }
+  points_.push_back({event, std::move(kept_), std::move(done)});
+  kept_ = {};
+  lock.unlock();
+  wake_.notify_one();
+}
+
+void StreamQueue::trim() {
+  std::unique_lock lock(mutex_);
+  if (kept_.size() >= kKeptBeforeTrim) push(lock, {});
+}
+
+bool StreamQueue::when_done(std::function<void(spillway_status)> done) {
+  device_.enter_to_free();
+  std::unique_lock lock(mutex_);
+  if (ended_) return false;
+  push(lock, std::move(done));
+  return true;
+}
+
+void StreamQueue::collect() {
+  KeptObjects done;
+  std::lock_guard lock(mutex_);
+  // What points keep goes when their thread sees that they are done.
+  if (points_.empty() && driver().cuStreamQuery(handle_) == kSuccess) done = std::move(kept_);
+}
+
+void StreamQueue::close() {
+  device_.enter_to_free();
+  std::unique_lock lock(mutex_);
+  closed_ = true;
+  push(lock, {});
+}
+
+void StreamQueue::work() {
+  device_.enter_to_free();
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    wake_.wait(lock, [&] { return closed_ || !points_.empty(); });
+    if (points_.empty()) {
+      ended_ = true;
+      return;
+    }
+    // Left in the queue until it is done: collect() must not take the stream for idle.
+    const EventHandle event = points_.front().event;
+    lock.unlock();
+    const Result result = event ? driver().cuEventSynchronize(event) : driver().cuStreamSynchronize(handle_);
+    if (event) driver().cuEventDestroy(event);
+    spillway_status status = status_of(result);
+    try {
+      device_.check(result, "cuEventSynchronize");
+    } catch (const StatusError&) {
+      // Told to whoever waits.
+    }
+    lock.lock();
+    Point point = std::move(points_.front());
+    points_.pop_front();
+    lock.unlock();
+    // The objects first: who is told that all is done may count them.
+    point.kept = {};
+    if (point.done) point.done(status);
+    point = {};
+    lock.lock();
+  }
+}
+
+}  // namespace spillway::device::cuda

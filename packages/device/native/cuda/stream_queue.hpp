@@ -1,0 +1,87 @@
+// A stream of the GPU's, what its enqueued work keeps alive, and the thread that waits for it: the GPU calls nobody
+// back once its context has failed, a waiting thread always returns.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <unordered_set>
+#include <vector>
+
+#include "../device.hpp"
+#include "cuda_buffer.hpp"
+
+namespace spillway::device::cuda {
+
+/// Objects that enqueued work uses; buffers are in use for as long.
+class KeptObjects {
+ public:
+  KeptObjects() = default;
+  KeptObjects(const KeptObjects&) = delete;
+  KeptObjects& operator=(const KeptObjects&) = delete;
+  KeptObjects(KeptObjects&& other) noexcept : objects_(std::exchange(other.objects_, {})) {}
+  KeptObjects& operator=(KeptObjects&& other) noexcept {
+    release();
+    objects_ = std::exchange(other.objects_, {});
+    return *this;
+  }
+  ~KeptObjects() { release(); }
+  /// Throws, and keeps nothing, when a buffer has no memory behind it.
+  void keep(CudaBuffer& buffer);
+  void keep(Object& object);
+  size_t size() const { return objects_.size(); }
+  template <typename Visit>
+  void each(Visit visit) const {
+    for (Object* object : objects_) visit(*object);
+  }
+
+ private:
+  void release() noexcept;
+  std::unordered_set<Object*> objects_;
+};
+
+class StreamQueue : public std::enable_shared_from_this<StreamQueue> {
+ public:
+  /// The thread keeps the device, and ends, with the stream, after close() and when all is done.
+  static std::shared_ptr<StreamQueue> start(CudaDevice& device, int32_t priority);
+  ~StreamQueue();
+
+  StreamHandle handle() const { return handle_; }
+  /// Before the work that uses it is enqueued.
+  template <typename T>
+  void keep(T& object) {
+    std::lock_guard lock(mutex_);
+    kept_.keep(object);
+  }
+  /// Lets go, in time, of what work that is done kept. Now and then, while nobody waits.
+  void trim();
+  /// Calls back, on the waiting thread, when everything enqueued so far is done, or cannot be any more. false, and
+  /// nothing will be called, after the thread has ended.
+  bool when_done(std::function<void(spillway_status)> done);
+  /// Lets go now of what nothing enqueued uses any more, if the stream is idle.
+  void collect();
+  void close();
+
+ private:
+  struct Point {
+    EventHandle event;  // null: the recording failed, nothing to wait for
+    KeptObjects kept;
+    std::function<void(spillway_status)> done;  // may be empty
+  };
+  explicit StreamQueue(CudaDevice& device) : device_(device) {}
+  void push(std::unique_lock<std::mutex>& lock, std::function<void(spillway_status)> done);
+  void work();
+
+  CudaDevice& device_;  // the thread keeps it
+  StreamHandle handle_ = nullptr;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  KeptObjects kept_;  // by work after the last point
+  std::deque<Point> points_;
+  bool closed_ = false;
+  bool ended_ = false;
+};
+
+}  // namespace spillway::device::cuda
