@@ -18,6 +18,8 @@ export function main(vitestArguments) {
 }
 
 function runAll(vitestArguments) {
+  // Where nothing can be built: see gpu-bundle.mjs.
+  if (vitestArguments[0] === '--no-build') return runTests(vitestArguments.slice(1), process.env, [])
   const env = prepare()
   console.log('Building: the first time takes a minute or two, with nothing to see.')
   if (runStep(['turbo', 'run', 'build', '--output-logs=errors-only'], env) !== 0) {
@@ -31,10 +33,14 @@ function runAll(vitestArguments) {
     lint: ['biome', 'check', '.'],
   }
   const broken = Object.keys(checks).filter((name) => runStep(checks[name], env) !== 0)
+  return runTests(vitestArguments, env, broken)
+}
 
+function runTests(vitestArguments, env, broken) {
   const file = join(root, `.cache/test-counts-${process.pid}.json`)
   const reporters = ['--reporter=default', '--reporter=./scripts/count-reporter.mjs']
-  const status = runStep(['vitest', 'run', ...reporters, ...vitestArguments], { ...env, SPILLWAY_TEST_COUNTS: file })
+  const vitest = [process.execPath, 'node_modules/vitest/vitest.mjs', 'run', ...reporters, ...vitestArguments]
+  const status = runStep(vitest, { ...env, SPILLWAY_TEST_COUNTS: file })
   const counts = JSON.parse(readIfThere(file) || 'null')
   rmSync(file, { force: true })
 

@@ -99,6 +99,11 @@ function nodeFolder(env) {
 function describeToolchain(env) {
   const ask = (command, args) => spawnSync(command, args, { env, encoding: 'utf8' }).stdout?.trim() ?? ''
   const [cxx, ...cxxArgs] = (env.CXX ?? 'c++').split(' ')
+  // Where native/cmake/SpillwayKernels.cmake looks.
+  const cudaFolders = [env.CUDA_HOME, env.CUDA_PATH, '/usr/local', '/usr/local/cuda'].filter(Boolean)
+  const nvcc = ['nvcc', ...cudaFolders.map((folder) => join(folder, 'bin/nvcc'))].map((name) =>
+    ask(name, ['--version']),
+  )
   return [
     process.platform,
     process.arch,
@@ -107,6 +112,8 @@ function describeToolchain(env) {
     ask('cmake', ['--version']),
     ask('ninja', ['--version']) || ask('make', ['--version']),
     ask('ldd', ['--version']),
+    env.SPILLWAY_CUDA ?? '',
+    ...nvcc,
   ].join('\n')
 }
 

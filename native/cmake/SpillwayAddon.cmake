@@ -20,6 +20,7 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
 separate_arguments(SPILLWAY_USER_CXXFLAGS UNIX_COMMAND "$ENV{CXXFLAGS}")
 
 get_filename_component(SPILLWAY_NATIVE_ROOT ${CMAKE_CURRENT_LIST_DIR}/.. ABSOLUTE)
+include(${CMAKE_CURRENT_LIST_DIR}/SpillwayKernels.cmake)
 set(SPILLWAY_SANITIZE "" CACHE STRING "address | undefined | thread | empty")
 
 # Where the finished .node goes. dist/native is turbo's cached output; build/ is only scratch.
@@ -63,8 +64,11 @@ function(spillway_addon name)
     target_link_options(${name} PRIVATE -fsanitize=${SPILLWAY_SANITIZE})
     target_compile_definitions(${name} PRIVATE SPILLWAY_SANITIZE)
   elseif(CMAKE_SYSTEM_NAME STREQUAL Linux)
-    # libstdc++ inside: the .node runs on hosts with an older one. Node exports libstdc++ symbols of its own, so keep
-    # ours private.
-    target_link_options(${name} PRIVATE -static-libstdc++ -static-libgcc -Wl,--exclude-libs,ALL -Wl,--gc-sections)
+    # libstdc++ inside: the .node runs on hosts with an older one. Ours stays private: Node exports libstdc++ functions
+    # too, and templates of libstdc++ compiled into our own files are no less exported. Node 24's std::call_once, called
+    # in place of ours, looked for its argument in the thread-local variable of the other libstdc++ and crashed.
+    target_link_options(${name} PRIVATE -static-libstdc++ -static-libgcc -Wl,--gc-sections
+      -Wl,--version-script=${SPILLWAY_NATIVE_ROOT}/cmake/addon.exports)
+    set_target_properties(${name} PROPERTIES LINK_DEPENDS ${SPILLWAY_NATIVE_ROOT}/cmake/addon.exports)
   endif()
 endfunction()

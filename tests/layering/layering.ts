@@ -74,7 +74,7 @@ function checkManifest(manifest: Manifest, rule: Rule, isOurs: (name: string) =>
     if (range.startsWith('workspace:')) out.push(`peer range of ${name} must be literal, not ${range}`)
   }
   for (const name of Object.keys(devDependencies).filter(isOurs)) {
-    if (![...rule.uses, ...optional, NATIVE].includes(name)) {
+    if (![...rule.uses, ...optional, ...(rule.testedOn ?? []), NATIVE].includes(name)) {
       out.push(`may not develop against ${name}: tests that span packages belong in tests/`)
     }
   }

@@ -9,12 +9,18 @@ export interface Rule {
   readonly backend?: true
   /** Loads what the user names, so `import()` may take a value. */
   readonly loadsPlugins?: true
+  /** What only its tests use, besides `uses`: the things it was made to test. */
+  readonly testedOn?: readonly string[]
 }
 
 export const RULES: Readonly<Record<string, Rule>> = {
   '@spillway/core': { uses: [], loadsPlugins: true },
   '@spillway/device': { uses: ['@spillway/core'] },
   '@spillway/prefetch': { uses: ['@spillway/core', '@spillway/device'], backend: true },
+  '@spillway/conformance': {
+    uses: ['@spillway/core'],
+    testedOn: ['@spillway/device', '@spillway/prefetch', '@spillway/decoder'],
+  },
   '@spillway/checkpoint': { uses: ['@spillway/core', '@spillway/device'] },
   '@spillway/decoder': { uses: ['@spillway/core', '@spillway/device', '@spillway/checkpoint'] },
   '@spillway/demo-model': { uses: [] },

@@ -6,6 +6,8 @@ export interface CheckpointLayers {
   readonly weightBytes: number
   /** Bytes of each decoder layer's tensors, in the order of the layers. Fusing matrices does not change them. */
   readonly layerBytes: readonly number[]
+  /** Of every module, in the order of the forward. A head that is tied to the embedding has none. */
+  readonly moduleBytes: ReadonlyMap<string, number>
 }
 
 /** Read from the header alone and by hand, so that a test's figures come from nothing that it tests. */
@@ -24,5 +26,10 @@ export function readCheckpointLayers(directory: string): CheckpointLayers {
     const layer = /^model\.layers\.(\d+)\./.exec(name)?.[1]
     if (layer !== undefined) layerBytes[Number(layer)] = (layerBytes[Number(layer)] ?? 0) + bytes
   }
-  return { weightBytes, layerBytes }
+  const named = (prefix: string): number =>
+    Object.entries(header)
+      .filter(([name]) => name.startsWith(`${prefix}.`))
+      .reduce((sum, [, tensor]) => sum + tensor.data_offsets![1] - tensor.data_offsets![0], 0)
+  const names = ['model.embed_tokens', ...layerBytes.map((_, m) => `model.layers.${m}`), 'model.norm', 'lm_head']
+  return { weightBytes, layerBytes, moduleBytes: new Map(names.map((name) => [name, named(name)])) }
 }

@@ -1,11 +1,4 @@
-import {
-  type ConfiguredBackend,
-  configure,
-  type Device,
-  type OffloaderSteps,
-  type PinSetting,
-  type PlacedModule,
-} from '@spillway/core'
+import { type ConfiguredBackend, configure, type Device, type PinSetting } from '@spillway/core'
 import { loadModel, type Model } from '@spillway/decoder'
 import { modelDirectory } from '@spillway/demo-model'
 import { openDevice } from '@spillway/device'
@@ -13,6 +6,7 @@ import prefetch from '@spillway/prefetch'
 import { beforeAll, describe, expect, test, vi } from 'vitest'
 import { readCheckpointLayers } from './checkpoint-layers.js'
 import { type PrefetchChoice, type PrefetchFigures, prefetchFigures } from './prefetch-rule.js'
+import { type Storages, watchPlacement } from './watched-backend.js'
 
 const checkpoint = readCheckpointLayers(modelDirectory())
 const sizes = { contextLength: 64, maxRows: 32 } as const
@@ -73,32 +67,6 @@ async function expectArrived(device: Device, bytes: number): Promise<void> {
   expect(arrivedBytes(device)).toBe(bytes)
 }
 
-type Storages = Map<string, Set<string>>
-
-/** prefetch, with its final placement noted down: module name to the storages of the parameters it owns. */
-function watchedPrefetch(choice: PrefetchChoice): { offload: ConfiguredBackend; storages: Storages } {
-  const storages: Storages = new Map()
-  const note = (modules: readonly PlacedModule[]): void => {
-    for (const { spec, parameters } of modules) {
-      storages.set(spec.name, new Set(Array.from(parameters.values(), ({ storage }) => storage)))
-    }
-  }
-  const watched: typeof prefetch = {
-    ...prefetch,
-    async create(context, config): Promise<OffloaderSteps> {
-      const steps = await prefetch.create(context, config)
-      const postInit = steps.postInit.bind(steps)
-      steps.postInit = async () => {
-        const modules = await postInit()
-        note(modules)
-        return modules
-      }
-      return steps
-    },
-  }
-  return { offload: configure(watched, choice), storages }
-}
-
 function expectedStorages({ offloadedLayers }: PrefetchFigures, hostStorage: string): Storages {
   const layers = checkpoint.layerBytes.map((_, m): [string, Set<string>] => {
     return [`model.layers.${m}`, new Set([offloadedLayers.includes(m) ? hostStorage : 'device'])]
@@ -144,7 +112,7 @@ describe.each(choices)('prefetch, G $groupSize, N $numInGroup, s $prefetchStep',
   test('the tokens of none, within the planned memory, with the bytes that the rules give', async () => {
     const figures = prefetchFigures(checkpoint, choice)
     const memoryLimitBytes = limitBytes(unlimited, figures)
-    const { offload, storages } = watchedPrefetch(choice)
+    const { offload, storages } = watchPlacement(configure(prefetch, { ...choice }))
     let arrived = figures.residentBytes + figures.filledBytes
     await withModel(
       { memoryLimitBytes, offload, pin: 'on' },
@@ -212,7 +180,7 @@ describe.each([1, 2, 3, 8])('all layers offloaded, %i slots', (prefetchStep) => 
   })
 
   test('without pinned memory: the same tokens from pageable memory', async () => {
-    const { offload, storages } = watchedPrefetch(choice)
+    const { offload, storages } = watchPlacement(configure(prefetch, { ...choice }))
     const figures = prefetchFigures(checkpoint, choice)
     await withModel({ memoryLimitBytes: 64 * 2 ** 20, offload, pin: 'off' }, async (model, device) => {
       expect(device.counters().pinnedBytes).toBe(0)

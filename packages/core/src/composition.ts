@@ -1,5 +1,6 @@
 import type { ConfiguredBackend, OffloadBackend } from './backend.js'
 import { type CheckedBackend, checkBackend } from './backend-value.js'
+import { reading } from './call-options.js'
 import { SpillwayError } from './errors.js'
 import { none } from './none.js'
 import { type OptionValue, parseOptions } from './options.js'
@@ -18,13 +19,18 @@ export interface Composition {
  * One placement backend and at most one residency backend, whatever the order; `none` places where only a residency
  * backend was chosen, or nothing. Throws SPILLWAY_BACKEND_CONFLICT for two of one role.
  */
-export function composeBackends(backends: readonly ConfiguredBackend[]): Composition {
+export function composeBackends(backends: readonly ConfiguredBackend[] | undefined): Composition {
   const byRole = new Map<'placement' | 'residency', ComposedBackend>()
-  if (!Array.isArray(backends)) {
+  const list = reading('backends', () =>
+    Array.isArray(backends)
+      ? (backends as readonly ConfiguredBackend[]).map((one) => ({ backend: one?.backend, config: one?.config }))
+      : undefined,
+  )
+  if (list === undefined) {
     throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', 'backends is a list of what configure() returns')
   }
-  for (const configured of backends as readonly ConfiguredBackend[]) {
-    const composed = compose(configured?.backend, configured?.config)
+  for (const { backend, config } of list) {
+    const composed = compose(backend, config)
     const other = byRole.get(composed.role)
     if (other !== undefined) {
       throw new SpillwayError(

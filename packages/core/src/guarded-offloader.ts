@@ -1,7 +1,9 @@
 import type { ForwardSteps, HostArena, KernelOperation, KernelPlan, MemorySource, Tag } from './backend.js'
+import { checkSignal, readOptions } from './call-options.js'
 import { notSupported } from './composition.js'
 import type { Stream } from './device.js'
 import { isSpillwayError, messageOf, SpillwayError, throwIfAborted, toSpillwayError } from './errors.js'
+import { checkForwardBody, readCapturing, refusePromise } from './forward-arguments.js'
 import { type ForwardBody, ForwardScope } from './forward-scope.js'
 import { GuardedResidency } from './guarded-residency.js'
 import type { Lifecycle, LifecycleState } from './lifecycle.js'
@@ -73,9 +75,11 @@ export class GuardedOffloader implements Offloader {
 
   wrapModules(
     specs: readonly ModuleSpec[],
-    { prefix = '', signal }: { readonly prefix?: string; readonly signal?: AbortSignal } = {},
+    options?: { readonly prefix?: string; readonly signal?: AbortSignal },
   ): Promise<readonly PlacedModule[]> {
     return this.#lifecycle.run('wrapModules', ['new', 'wrapped'], async () => {
+      const { prefix = '', signal } = readOptions(options, 'wrapModules', ['prefix', 'signal'])
+      checkSignal(signal, 'wrapModules')
       throwIfAborted(signal, 'placing modules')
       if (typeof prefix !== 'string') throw invalidSpec('the prefix', `is text, not ${printable(prefix)}`)
       this.residency?.requireAwake('wrapModules')
@@ -97,8 +101,8 @@ export class GuardedOffloader implements Offloader {
   replaceParameters(module: string, next: ReadonlyMap<string, Replacement | null>): Promise<PlacedModule> {
     return this.#lifecycle.run('replaceParameters', ['wrapped'], async () => {
       this.residency?.requireAwake('replaceParameters')
-      checkReplacements(module, next)
-      const { spec, forBackend } = this.#account.record.planReplacement(module, next)
+      const checked = checkReplacements(module, next)
+      const { spec, forBackend } = this.#account.record.planReplacement(module, checked)
       if (forBackend.size === 0) {
         this.#account.record.put([spec], new Map())
       } else {
@@ -132,6 +136,7 @@ export class GuardedOffloader implements Offloader {
   }
 
   forward<T>(stream: Stream, body: (scope: ForwardBody) => T): T {
+    checkForwardBody(body)
     const scope = this.#beginForward(stream)
     let result: T
     try {
@@ -153,7 +158,7 @@ export class GuardedOffloader implements Offloader {
     this.#lifecycle.require('planKernel', ['ready'])
     const { backend, steps } = this.#parts.placement
     if (!backend.supports.kernels) return null
-    const { kind, maxRows } = operation
+    const { kind, maxRows = 0 } = readOptions(operation, 'planKernel', ['kind', 'maxRows'])
     if ((kind !== 'linear' && kind !== 'gather') || !Number.isSafeInteger(maxRows) || maxRows < 1) {
       throw new SpillwayError(
         'SPILLWAY_INVALID_ARGUMENT',
@@ -173,8 +178,10 @@ export class GuardedOffloader implements Offloader {
     return Object.freeze({ ...this.#account.checkedStats(), peakDeviceBytes: device.budget.peakBytes, pinned: pin })
   }
 
-  async settledStats({ signal }: { readonly signal?: AbortSignal } = {}): Promise<OffloaderStats> {
+  async settledStats(options?: { readonly signal?: AbortSignal }): Promise<OffloaderStats> {
     this.#lifecycle.require('settledStats', alive)
+    const { signal } = readOptions(options, 'settledStats', ['signal'])
+    checkSignal(signal, 'settledStats')
     await this.#synchronize(signal)
     const stats = this.stats()
     if (this.#allForwardsOk) this.#account.checkOnloaded(stats)
@@ -226,12 +233,10 @@ export class GuardedOffloader implements Offloader {
   #beginForward(stream: Stream): ForwardScope {
     this.#lifecycle.require('beginForward', ['ready'])
     this.#requireNoForward('beginForward')
-    if (stream?.kind !== 'stream' || stream.disposed) {
-      throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', 'beginForward needs a stream that has not been disposed')
-    }
+    const capturing = readCapturing(stream)
     this.residency?.requireAwake('beginForward')
     const { backend, steps } = this.#parts.placement
-    if (!backend.supports.graphs && stream.capturing) {
+    if (!backend.supports.graphs && capturing) {
       throw notSupported(this.#name, 'graph capture', 'run forwards without capturing them')
     }
     let inner: ForwardSteps
@@ -294,15 +299,4 @@ export class GuardedOffloader implements Offloader {
   #failure(call: string, error: unknown): SpillwayError {
     return toSpillwayError(error, 'SPILLWAY_BACKEND_FAILED', `backend ${this.#name} failed in ${call}`)
   }
-}
-
-/** Work that a promise would enqueue later would fall outside of the scope. */
-function refusePromise(result: unknown): void {
-  if (typeof result !== 'object' || result === null || typeof (result as { then?: unknown }).then !== 'function') return
-  // It is dropped here; its rejection, certain when it goes on to use the scope, must not end the process.
-  Promise.resolve(result).catch(() => undefined)
-  throw new SpillwayError(
-    'SPILLWAY_FORWARD_ASYNC',
-    'the body of forward() returned a promise; enqueue the whole forward synchronously and wait after it',
-  )
 }

@@ -34,6 +34,9 @@ export class GuardedResidency implements OffloaderResidency {
 
   use<T>(tag: Tag, fn: (source: MemorySource) => T): T {
     this.#options.lifecycle.require('use', alive)
+    if (typeof fn !== 'function') {
+      throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', `use takes a function to call, not ${printable(fn)}`)
+    }
     return this.#options.steps.use(tag, fn)
   }
 

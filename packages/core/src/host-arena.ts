@@ -1,4 +1,5 @@
 import type { HostArena } from './backend.js'
+import { checkSignal, readOptions } from './call-options.js'
 import type { Device, HostBuffer } from './device.js'
 import { SpillwayError } from './errors.js'
 import type { LiveBuffers } from './memory-source.js'
@@ -14,8 +15,10 @@ export function hostArena(
 ): HostArena {
   const storage = pin.pin ? 'pinned' : 'pageable'
   return Object.freeze({
-    async allocate(bytes: number, { signal }: { signal?: AbortSignal } = {}) {
+    async allocate(bytes: number, options?: { signal?: AbortSignal }) {
       check()
+      const { signal } = readOptions(options, 'allocate', ['signal'])
+      checkSignal(signal, 'allocate')
       if (!Number.isSafeInteger(bytes) || bytes < 1) {
         throw new SpillwayError(
           'SPILLWAY_INVALID_ARGUMENT',

@@ -1,5 +1,6 @@
-import type { MemorySource, Recovery, ResidencySteps, Tag } from './backend.js'
-import type { Device, DeviceBuffer, HostBuffer, Stream } from './device.js'
+import type { MemorySource, ResidencySteps, Tag } from './backend.js'
+import { reading, readOptions } from './call-options.js'
+import type { Device, DeviceBuffer, HostBuffer } from './device.js'
 import { SpillwayError } from './errors.js'
 import { printable } from './printable.js'
 import { misbehaved } from './steps-check.js'
@@ -78,22 +79,26 @@ export function countedSource(options: SourceOptions, tag: Tag): MemorySource {
   }
   const { device, residency, live, check, provider } = options
   const inner = residency === undefined ? deviceSource(device, tag) : residency.source(tag)
-  return Object.freeze({
+  const source: MemorySource = {
     tag,
-    allocate(bytes: number, { stream, module, recovery }: { stream: Stream; module?: string; recovery: Recovery }) {
+    allocate(bytes, options) {
       check()
+      const { stream, module, recovery } = readOptions(options, 'allocate', ['stream', 'module', 'recovery'])
       if (!Number.isSafeInteger(bytes) || bytes < 1) {
         throw new SpillwayError(
           'SPILLWAY_INVALID_ARGUMENT',
           `device memory comes in whole bytes, not ${printable(bytes)}`,
         )
       }
-      const kind: unknown = (recovery as Recovery | undefined)?.kind
-      if (kind !== 'copy' && kind !== 'backed' && kind !== 'rebuild') {
+      const kind: unknown = reading('allocate', () => recovery?.kind)
+      if (recovery === undefined || (kind !== 'copy' && kind !== 'backed' && kind !== 'rebuild')) {
         throw new SpillwayError(
           'SPILLWAY_INVALID_ARGUMENT',
           `an allocation says how its contents come back after a sleep: copy, backed or rebuild, not ${printable(kind)}`,
         )
+      }
+      if (stream === undefined) {
+        throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', 'an allocation names the stream that uses it first')
       }
       const buffer = inner.allocate(bytes, module === undefined ? { stream, recovery } : { stream, module, recovery })
       if (buffer.bytes < bytes || buffer.storage !== 'device') {
@@ -103,5 +108,6 @@ export function countedSource(options: SourceOptions, tag: Tag): MemorySource {
       live.add(tag, buffer)
       return buffer
     },
-  })
+  }
+  return Object.freeze(source)
 }

@@ -1,3 +1,4 @@
+import { reading } from './call-options.js'
 import { SpillwayError } from './errors.js'
 import type { ModuleRole, ModuleSpec, ParameterSpec, ParameterUse, Replacement } from './module.js'
 import { printable, printableName } from './printable.js'
@@ -12,6 +13,10 @@ const uses: readonly ParameterUse[] = ['linear', 'gather', 'other']
  * SPILLWAY_INVALID_SPEC naming module and parameter.
  */
 export function checkModuleSpecs(specs: readonly ModuleSpec[]): readonly ModuleSpec[] {
+  return reading('wrapModules', () => copyModuleSpecs(specs), 'SPILLWAY_INVALID_SPEC')
+}
+
+function copyModuleSpecs(specs: readonly ModuleSpec[]): readonly ModuleSpec[] {
   if (!Array.isArray(specs) || specs.length === 0) {
     throw new SpillwayError('SPILLWAY_INVALID_SPEC', 'wrapModules takes a list with at least one module')
   }
@@ -53,26 +58,47 @@ export function freezeParameterSpec(spec: ParameterSpec): ParameterSpec {
   return Object.freeze({ ...spec, shape: Object.freeze([...spec.shape]), stride: Object.freeze([...spec.stride]) })
 }
 
-/** Checks each replacement by itself. Throws SPILLWAY_INVALID_SPEC. */
-export function checkReplacements(module: string, next: ReadonlyMap<string, Replacement | null>): void {
-  if (!(next instanceof Map)) throw invalidSpec(`module ${module}`, 'gets its replacements as a Map from names')
-  for (const [name, replacement] of next as ReadonlyMap<string, Replacement | null>) {
-    const what = `the replacement of ${module}, parameter ${printableName(String(name))},`
-    if (!isDottedName(name)) throw invalidSpec(what, 'has a name that is not dotted words')
-    if (replacement === null) continue
-    if (typeof replacement !== 'object') throw invalidSpec(what, `is ${printable(replacement)}; null deletes`)
-    if (!uses.includes(replacement.use)) {
-      throw invalidSpec(what, `has the use ${printable(replacement.use)}; use one of ${uses.join(', ')}`)
-    }
-    if ('tiedTo' in replacement) {
-      if ('tensor' in replacement || typeof replacement.tiedTo !== 'string') {
-        throw invalidSpec(what, 'is either a tensor or tied to a parameter')
-      }
-      continue
-    }
-    const problem = viewProblem(replacement.tensor)
-    if (problem !== undefined) throw invalidSpec(what, `is no tensor: ${problem}`)
+/** Checks each replacement by itself and returns copies. Throws SPILLWAY_INVALID_SPEC. */
+export function checkReplacements(
+  module: string,
+  next: ReadonlyMap<string, Replacement | null>,
+): ReadonlyMap<string, Replacement | null> {
+  return reading(
+    'replaceParameters',
+    () => {
+      if (typeof module !== 'string') throw invalidSpec('the module', `is named by text, not ${printable(module)}`)
+      const what = `module ${printableName(module)}`
+      if (!(next instanceof Map)) throw invalidSpec(what, 'gets its replacements as a Map from names')
+      const copies = [...(next as ReadonlyMap<string, Replacement | null>)].map(
+        ([name, replacement]) => [name, checkReplacement(what, name, replacement)] as const,
+      )
+      return new Map(copies)
+    },
+    'SPILLWAY_INVALID_SPEC',
+  )
+}
+
+function checkReplacement(module: string, name: string, replacement: Replacement | null): Replacement | null {
+  if (!isDottedName(name)) {
+    throw invalidSpec(`a replacement in ${module}`, `has the name ${printable(name)}; use dotted words`)
   }
+  const what = `the replacement of ${module}, parameter ${printableName(name)},`
+  if (replacement === null) return null
+  if (typeof replacement !== 'object') throw invalidSpec(what, `is ${printable(replacement)}; null deletes`)
+  const { use } = replacement
+  if (!uses.includes(use)) throw invalidSpec(what, `has the use ${printable(use)}; use one of ${uses.join(', ')}`)
+  if ('tiedTo' in replacement) {
+    const { tiedTo } = replacement
+    if ('tensor' in replacement || typeof tiedTo !== 'string') {
+      throw invalidSpec(what, 'is either a tensor or tied to a parameter')
+    }
+    return { tiedTo, use }
+  }
+  const { tensor } = replacement
+  const problem = viewProblem(tensor)
+  if (problem !== undefined) throw invalidSpec(what, `is no tensor: ${problem}`)
+  const { buffer, offset, dtype, shape, stride } = tensor
+  return { tensor: { buffer, offset, dtype, shape: [...shape], stride: [...stride] }, use }
 }
 
 export function invalidSpec(what: string, problem: string): SpillwayError {

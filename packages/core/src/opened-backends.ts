@@ -1,7 +1,8 @@
 import type { BackendContext, HostArena, MemorySource, OffloaderSteps, ResidencySteps, Tag } from './backend.js'
+import { reading, readOptions } from './call-options.js'
 import { type ComposedBackend, composeBackends, requirePinning } from './composition.js'
 import type { Device, DeviceBuffer, HostBuffer, Stream } from './device.js'
-import { readEnvironment } from './environment.js'
+import { type Environment, readEnvironment } from './environment.js'
 import { SpillwayError, toSpillwayError } from './errors.js'
 import { hostArena } from './host-arena.js'
 import { Lifecycle } from './lifecycle.js'
@@ -55,16 +56,20 @@ export async function closeBackends({ placement, residency }: OpenedBackends): P
   return failures
 }
 
+const optionNames = ['device', 'compute', 'backends', 'pin', 'plan', 'environment'] as const
+
 /** Creates the residency backend on the plain device, then the placement backend on top of it. */
 export async function openBackends(options: OffloaderOptions): Promise<OpenedBackends> {
-  const { device, compute } = options
-  if (device?.kind !== 'device' || compute?.kind !== 'stream') {
+  const given = readOptions(options, 'createOffloader', optionNames)
+  const { device, compute } = given
+  const kinds = reading('createOffloader', () => [device?.kind, compute?.kind])
+  if (device === undefined || compute === undefined || kinds[0] !== 'device' || kinds[1] !== 'stream') {
     throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', 'createOffloader needs a device and a compute stream of it')
   }
-  const plan = checkPlan(options.plan)
-  const composition = composeBackends(options.backends)
-  const environment = options.environment ?? readEnvironment()
-  const pin = Object.freeze(shouldPinMemory(device.capabilities, pinPolicy(options.pin ?? 'auto', environment)))
+  const plan = checkPlan(given.plan)
+  const composition = composeBackends(given.backends)
+  const environment = checkEnvironment(given.environment)
+  const pin = Object.freeze(shouldPinMemory(device.capabilities, pinPolicy(given.pin ?? 'auto', environment)))
   requirePinning(composition.placement, pin)
   if (composition.residency !== undefined) requirePinning(composition.residency, pin)
 
@@ -131,11 +136,24 @@ export async function openBackends(options: OffloaderOptions): Promise<OpenedBac
 }
 
 function checkPlan(plan: OffloaderOptions['plan'] = { kvCacheBytes: 0, workspaceBytes: 0 }): BackendContext['plan'] {
-  const { kvCacheBytes, workspaceBytes } = plan
-  for (const [name, bytes] of Object.entries({ kvCacheBytes, workspaceBytes })) {
-    if (!Number.isSafeInteger(bytes) || bytes < 0) {
-      throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', `plan.${name} is a number of bytes, not ${printable(bytes)}`)
-    }
-  }
-  return Object.freeze({ kvCacheBytes, workspaceBytes })
+  const { kvCacheBytes, workspaceBytes } = readOptions(plan, 'plan', ['kvCacheBytes', 'workspaceBytes'])
+  return Object.freeze({
+    kvCacheBytes: planBytes('kvCacheBytes', kvCacheBytes),
+    workspaceBytes: planBytes('workspaceBytes', workspaceBytes),
+  })
+}
+
+function planBytes(name: string, bytes: number | undefined): number {
+  if (bytes !== undefined && Number.isSafeInteger(bytes) && bytes >= 0) return bytes
+  throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', `plan.${name} is a number of bytes, not ${printable(bytes)}`)
+}
+
+function checkEnvironment(environment: OffloaderOptions['environment']): Pick<Environment, 'pinMemoryDisabledBy'> {
+  if (environment === undefined) return readEnvironment()
+  const { pinMemoryDisabledBy } = readOptions(environment, 'environment', ['pinMemoryDisabledBy'])
+  if (pinMemoryDisabledBy === undefined || typeof pinMemoryDisabledBy === 'string') return { pinMemoryDisabledBy }
+  throw new SpillwayError(
+    'SPILLWAY_INVALID_ARGUMENT',
+    `environment.pinMemoryDisabledBy is the name of a variable, not ${printable(pinMemoryDisabledBy)}`,
+  )
 }

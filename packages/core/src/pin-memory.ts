@@ -1,6 +1,7 @@
 import type { DeviceCapabilities } from './device.js'
 import type { Environment } from './environment.js'
 import { SpillwayError } from './errors.js'
+import { printable } from './printable.js'
 
 /** Whether host memory is pinned (page-locked), and the sentence that says why. */
 export interface PinDecision {
@@ -25,11 +26,9 @@ export type PinCapabilities = Pick<
 /** `setting` is `--pin-memory`, or what a library user passes to `createOffloader`. */
 export function pinPolicy(setting: PinSetting, environment: Pick<Environment, 'pinMemoryDisabledBy'>): PinPolicy {
   if (setting !== 'auto' && setting !== 'on' && setting !== 'off') {
-    throw new SpillwayError(
-      'SPILLWAY_INVALID_OPTION',
-      `pin memory is auto, on or off, not ${JSON.stringify(setting) ?? typeof setting}`,
-      { details: { option: 'pin', value: setting } },
-    )
+    throw new SpillwayError('SPILLWAY_INVALID_OPTION', `pin memory is auto, on or off, not ${printable(setting)}`, {
+      details: { option: 'pin', value: setting },
+    })
   }
   return { setting, disabledBy: environment.pinMemoryDisabledBy }
 }

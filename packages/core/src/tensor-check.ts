@@ -40,9 +40,11 @@ export function viewProblem(value: unknown): string | undefined {
   if (buffer.kind !== 'device-buffer' && buffer.kind !== 'host-buffer') return `its buffer is ${printable(buffer.kind)}`
   if (buffer.disposed === true) return 'its buffer has been disposed'
   if (typeof buffer.bytes !== 'number') return 'its buffer has no size'
-  const extent = extentBytes(view)
-  if (!Number.isSafeInteger(view.offset) || view.offset < 0 || view.offset + extent > buffer.bytes) {
-    return `bytes ${view.offset} to ${view.offset + extent} are not inside of its buffer of ${buffer.bytes} bytes`
+  const { offset } = view
+  if (!Number.isSafeInteger(offset)) return `its offset is ${printable(offset)}, not a number of bytes`
+  const end = offset + extentBytes(view)
+  if (offset < 0 || end > buffer.bytes) {
+    return `bytes ${offset} to ${end} are not inside of its buffer of ${buffer.bytes} bytes`
   }
   return undefined
 }

@@ -24,6 +24,12 @@ uint32_t Launch::dimension(const char* name) {
   return static_cast<uint32_t>(length);
 }
 
+uint32_t Launch::count(const char* name) {
+  const uint64_t value = to_size(next(), name);
+  if (value > 0x7fffffff) refuse(std::string(name) + " must be from 0 to 2^31 - 1");
+  return static_cast<uint32_t>(value);
+}
+
 float Launch::number(const char* name) {
   const float value = to_float(next(), name);
   if (!std::isfinite(value)) refuse(std::string(name) + " must be a finite number");

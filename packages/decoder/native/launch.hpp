@@ -24,6 +24,8 @@ class Launch {
   DType dtype();
   /// 1 … 2^31 - 1.
   uint32_t dimension(const char* name);
+  /// 0 … 2^31 - 1.
+  uint32_t count(const char* name);
   /// A finite number.
   float number(const char* name);
   bool flag(const char* name);

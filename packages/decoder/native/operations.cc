@@ -5,6 +5,7 @@
 #include "kernels/attention_args.h"
 #include "kernels/embedding_args.h"
 #include "kernels/linear_args.h"
+#include "kernels/qk_norm_args.h"
 #include "kernels/rms_norm_args.h"
 #include "kernels/rope_append_args.h"
 #include "kernels/silu_mul_args.h"
@@ -26,9 +27,9 @@ uint32_t divide_up(uint64_t value, uint32_t by) { return static_cast<uint32_t>((
 
 uint32_t by_dtype(KernelIndex first, DType dtype) { return first + static_cast<uint32_t>(dtype); }
 
-/// What rope_append and attention have in common.
+/// What the kernels that work on qkv have in common.
 struct Heads {
-  uint32_t rows, heads, key_value_heads, head_dim, context;
+  uint32_t rows, heads, key_value_heads, head_dim;
   uint64_t qkv_width;
 };
 
@@ -38,7 +39,6 @@ Heads read_heads(Launch& launch) {
   h.heads = launch.dimension("heads");
   h.key_value_heads = launch.dimension("keyValueHeads");
   h.head_dim = launch.dimension("headDim");
-  h.context = launch.dimension("context");
   if (h.heads % h.key_value_heads != 0) launch.refuse("heads must be a multiple of keyValueHeads");
   if (__builtin_mul_overflow(uint64_t{h.heads} + 2 * uint64_t{h.key_value_heads}, uint64_t{h.head_dim}, &h.qkv_width)) {
     launch.refuse("qkv is larger than any buffer");
@@ -91,24 +91,43 @@ Napi::Value linear(const Napi::CallbackInfo& info) {
   return launch.enqueue(by_dtype(k_linear_f32, dtype), a, {divide_up(a.outputs, kWarps), row_blocks, 1}, kBlock);
 }
 
+Napi::Value qk_norm(const Napi::CallbackInfo& info) {
+  Launch launch(info, "qkNorm");
+  const DType dtype = launch.dtype();
+  const Heads h = read_heads(launch);
+  QkNormArgs a{};
+  a.rows = h.rows;
+  a.heads = h.heads;
+  a.key_value_heads = h.key_value_heads;
+  a.head_dim = h.head_dim;
+  a.epsilon = launch.number("epsilon");
+  if (a.epsilon < 0) launch.refuse("epsilon must not be negative");
+  a.qkv = launch.tensor<float>("qkv", kBoth, {h.rows, h.qkv_width});
+  a.q_weight = launch.tensor("qWeight", kRead, dtype, {h.head_dim});
+  a.k_weight = launch.tensor("kWeight", kRead, dtype, {h.head_dim});
+  const uint32_t heads = divide_up(uint64_t{h.heads} + h.key_value_heads, kWarps);
+  return launch.enqueue(by_dtype(k_qk_norm_f32, dtype), a, {h.rows, std::min(heads, kGridLimit), 1}, kBlock);
+}
+
 Napi::Value rope_append(const Napi::CallbackInfo& info) {
   Launch launch(info, "ropeAppend");
   const DType dtype = launch.dtype();
   const Heads h = read_heads(launch);
+  const uint32_t context = launch.dimension("context");
   if (h.head_dim % 2 != 0) launch.refuse("headDim must be even");
   RopeAppendArgs a{};
   a.rows = h.rows;
   a.heads = h.heads;
   a.key_value_heads = h.key_value_heads;
   a.head_dim = h.head_dim;
-  a.context = h.context;
+  a.context = context;
   a.scaling = launch.number("scaling");
   a.qkv = launch.tensor<float>("qkv", kBoth, {h.rows, h.qkv_width});
   a.position = launch.tensor<int32_t>("position", kRead, {1});
   a.inverse_frequency = launch.tensor<float>("inverseFrequency", kRead, {h.head_dim / 2});
   // Which rows of the cache are written is known only when the work runs: all of it is declared.
-  a.keys = launch.tensor("keys", kWrite, dtype, {h.context, h.key_value_heads, h.head_dim});
-  a.values = launch.tensor("values", kWrite, dtype, {h.context, h.key_value_heads, h.head_dim});
+  a.keys = launch.tensor("keys", kWrite, dtype, {context, h.key_value_heads, h.head_dim});
+  a.values = launch.tensor("values", kWrite, dtype, {context, h.key_value_heads, h.head_dim});
   return launch.enqueue(by_dtype(k_rope_append_f32, dtype), a, {h.rows, 1, 1}, kBlock);
 }
 
@@ -116,6 +135,7 @@ Napi::Value attention(const Napi::CallbackInfo& info) {
   Launch launch(info, "attention");
   const DType dtype = launch.dtype();
   const Heads h = read_heads(launch);
+  const uint32_t context = launch.dimension("context");
   if (h.head_dim > SPILLWAY_ATTENTION_MAX_HEAD_DIM) {
     launch.refuse("headDim is " + std::to_string(h.head_dim) + ", this kernel has room for " +
                   std::to_string(SPILLWAY_ATTENTION_MAX_HEAD_DIM));
@@ -125,12 +145,13 @@ Napi::Value attention(const Napi::CallbackInfo& info) {
   a.heads = h.heads;
   a.key_value_heads = h.key_value_heads;
   a.head_dim = h.head_dim;
-  a.context = h.context;
+  a.context = context;
   a.scale = launch.number("scale");
+  a.window = launch.count("window");
   a.qkv = launch.tensor<float>("qkv", kRead, {h.rows, h.qkv_width});
   a.position = launch.tensor<int32_t>("position", kRead, {1});
-  a.keys = launch.tensor("keys", kRead, dtype, {h.context, h.key_value_heads, h.head_dim});
-  a.values = launch.tensor("values", kRead, dtype, {h.context, h.key_value_heads, h.head_dim});
+  a.keys = launch.tensor("keys", kRead, dtype, {context, h.key_value_heads, h.head_dim});
+  a.values = launch.tensor("values", kRead, dtype, {context, h.key_value_heads, h.head_dim});
   a.y = launch.tensor<float>("y", kWrite, {h.rows, h.heads, h.head_dim});
   return launch.enqueue(by_dtype(k_attention_f32, dtype), a, {h.rows, std::min(h.heads, kGridLimit), 1}, 128);
 }

@@ -1,13 +1,17 @@
 import { join } from 'node:path'
-import { type DType, didYouMean, printable, SpillwayError } from '@spillway/core'
-import { isJsonObject, type JsonObject, member, readJsonObject } from './json-file.js'
+import { type DType, printable, SpillwayError } from '@spillway/core'
+import { configFileName, flag, integer, invalid, number, tokenIds, unsupported } from './config-values.js'
+import { type JsonObject, member, readJsonObject } from './json-file.js'
+import { type ModelFamily, modelFamilyOf } from './model-family.js'
+import { type RotaryEmbedding, rotaryEmbeddingOf } from './rotary-embedding.js'
+import { type SlidingWindows, slidingWindowsOf } from './sliding-window.js'
 
 /** The dtypes a model's weights may have. */
 export type WeightDType = Extract<DType, 'f32' | 'f16' | 'bf16'>
 
 /** What the engine needs of a config.json; every number is checked and bounded. */
-export interface LlamaConfig {
-  /** As in the file: `llama` or `mistral`. */
+export interface DecoderConfig {
+  /** The family: `llama`, `mistral`, `qwen2` or `qwen3`. */
   readonly modelType: string
   /** undefined: the file does not say, the checkpoint decides. */
   readonly dtype: WeightDType | undefined
@@ -23,16 +27,18 @@ export interface LlamaConfig {
   /** `max_position_embeddings`: the longest sequence the model was made for. */
   readonly maxContextLength: number
   readonly rmsNormEps: number
-  readonly ropeTheta: number
+  readonly rope: RotaryEmbedding
+  /** The projections of q, k and v have a bias. */
+  readonly qkvBias: boolean
+  /** Each head of q and k is normalized before its rotation. */
+  readonly qkNorm: boolean
+  readonly slidingWindows: SlidingWindows
   readonly tieWordEmbeddings: boolean
   readonly bosTokenId: number | undefined
   readonly eosTokenIds: readonly number[]
 }
 
-const fileName = 'config.json'
 const generationFileName = 'generation_config.json'
-const architectures = ['LlamaForCausalLM', 'MistralForCausalLM']
-const modelTypes = ['llama', 'mistral']
 const dtypes: ReadonlyMap<string, WeightDType> = new Map([
   ['float32', 'f32'],
   ['float16', 'f16'],
@@ -61,13 +67,13 @@ const limits = Object.freeze({
  * where there is one. Throws SPILLWAY_DECODER_CONFIG, SPILLWAY_DECODER_ARCHITECTURE, SPILLWAY_DECODER_DTYPE or
  * SPILLWAY_DECODER_UNSUPPORTED, naming the key, its value and what is supported.
  */
-export async function readConfig(directory: string): Promise<LlamaConfig> {
+export async function readConfig(directory: string): Promise<DecoderConfig> {
   const file = { code: 'SPILLWAY_DECODER_CONFIG', limitBytes: 2 ** 20 }
-  const json = await readJsonObject(join(directory, fileName), file)
+  const json = await readJsonObject(join(directory, configFileName), file)
   if (json === undefined) {
     throw new SpillwayError(
       'SPILLWAY_DECODER_CONFIG',
-      `${printable(directory)} has no ${fileName}; pass a model directory as transformers saves it`,
+      `${printable(directory)} has no ${configFileName}; pass a model directory as transformers saves it`,
       { details: { directory } },
     )
   }
@@ -75,101 +81,60 @@ export async function readConfig(directory: string): Promise<LlamaConfig> {
   return parseConfig(json, generation)
 }
 
-export function parseConfig(json: JsonObject, generation: JsonObject = {}): LlamaConfig {
-  refuseUnknownArchitecture(json)
-  refuseUnsupportedFeatures(json)
+export function parseConfig(json: JsonObject, generation: JsonObject = {}): DecoderConfig {
+  const family = modelFamilyOf(json)
+  refuseUnsupportedFeatures(json, family)
   const hiddenSize = integer(json, 'hidden_size', 1, limits.hiddenSize)
   const heads = integer(json, 'num_attention_heads', 1, limits.heads)
-  const kvHeads = integer(json, 'num_key_value_heads', 1, heads, heads)
+  const kvHeads = kvHeadsOf(json, family, heads)
   if (heads % kvHeads !== 0) {
     throw invalid('num_key_value_heads', kvHeads, `must divide num_attention_heads, which is ${heads}`)
   }
-  const headDim = integer(json, 'head_dim', 1, limits.headDim, hiddenSize / heads)
+  const headDim = integer(json, 'head_dim', 1, limits.headDim, family.defaults.headDim ?? hiddenSize / heads)
   if (headDim % 2 !== 0) throw invalid('head_dim', headDim, 'must be even, because rotary embedding turns pairs')
   if (heads * headDim > limits.attentionSize) {
     throw invalid('head_dim', headDim, `must be at most ${limits.attentionSize} with ${heads} heads together`)
   }
   const vocabSize = integer(json, 'vocab_size', 1, limits.vocabSize)
+  const layers = integer(json, 'num_hidden_layers', 1, limits.layers)
+  const { contextLength } = limits
   return Object.freeze({
-    modelType: String(member(json, 'model_type') ?? modelTypes[0]),
+    modelType: family.modelType,
     dtype: dtypeOf(json),
     vocabSize,
     hiddenSize,
     intermediateSize: integer(json, 'intermediate_size', 1, limits.intermediateSize),
-    layers: integer(json, 'num_hidden_layers', 1, limits.layers),
+    layers,
     heads,
     kvHeads,
     headDim,
-    maxContextLength: integer(json, 'max_position_embeddings', 1, limits.contextLength, 2048),
+    maxContextLength: integer(json, 'max_position_embeddings', 1, contextLength, family.defaults.contextLength),
     rmsNormEps: number(json, 'rms_norm_eps', Number.MIN_VALUE, 1, 1e-6),
-    ropeTheta: ropeThetaOf(json),
+    rope: rotaryEmbeddingOf(json, contextLength),
+    qkvBias: family.qkvBias,
+    qkNorm: family.qkNorm,
+    slidingWindows: Object.freeze(slidingWindowsOf(json, family, { layers, maxWindow: contextLength })),
     tieWordEmbeddings: flag(json, 'tie_word_embeddings'),
     bosTokenId: tokenIds(json, 'bos_token_id', vocabSize)[0],
     eosTokenIds: eosTokenIdsOf(json, generation, vocabSize),
   })
 }
 
-function refuseUnknownArchitecture(json: JsonObject): void {
-  const listed = member(json, 'architectures')
-  const architecture = Array.isArray(listed) ? (listed[0] as unknown) : undefined
-  const modelType = member(json, 'model_type')
-  const refused = (key: string, value: unknown, known: readonly string[]): SpillwayError =>
-    new SpillwayError(
-      'SPILLWAY_DECODER_ARCHITECTURE',
-      `${fileName} says ${key} ${printable(value)}; this engine runs ${known.join(' and ')}` +
-        (typeof value === 'string' ? didYouMean(value, known) : ''),
-      { details: { key, value, supported: known } },
-    )
-  if (architecture === undefined && modelType === undefined) throw refused('model_type', modelType, modelTypes)
-  if (listed !== undefined && listed !== null && !architectures.some((known) => known === architecture)) {
-    throw refused('architectures', architecture ?? listed, architectures)
-  }
-  if (modelType !== undefined && !modelTypes.some((known) => known === modelType)) {
-    throw refused('model_type', modelType, modelTypes)
-  }
-}
-
 /** What would be computed wrongly, in silence, if it were ignored. */
-function refuseUnsupportedFeatures(json: JsonObject): void {
+function refuseUnsupportedFeatures(json: JsonObject, family: ModelFamily): void {
   const activation = member(json, 'hidden_act') ?? 'silu'
   if (activation !== 'silu') throw unsupported('hidden_act', activation, 'silu')
-  for (const key of ['attention_bias', 'mlp_bias']) {
-    if (flag(json, key)) throw unsupported(key, true, 'false')
-  }
-  for (const key of ['sliding_window', 'quantization_config']) {
-    const value = member(json, key)
-    if (value !== undefined && value !== null) throw unsupported(key, value, 'null')
-  }
-  const factor = number(json, 'partial_rotary_factor', 0, 1, 1)
-  if (factor !== 1) throw unsupported('partial_rotary_factor', factor, '1')
-  const rope = ropeOf(json)
-  const ropeType =
-    rope.value === undefined ? 'default' : (member(rope.value, 'rope_type') ?? member(rope.value, 'type') ?? 'default')
-  if (ropeType !== 'default') throw unsupported(`${rope.key}.rope_type`, ropeType, 'default')
-  const ropeFactor = rope.value === undefined ? undefined : member(rope.value, 'partial_rotary_factor')
-  if (ropeFactor !== undefined && ropeFactor !== 1)
-    throw unsupported(`${rope.key}.partial_rotary_factor`, ropeFactor, '1')
+  // Where the family has biases of its own, transformers does not read the key.
+  if (!family.qkvBias && flag(json, 'attention_bias')) throw unsupported('attention_bias', true, 'false')
+  if (flag(json, 'mlp_bias')) throw unsupported('mlp_bias', true, 'false')
+  const quantization = member(json, 'quantization_config') ?? null
+  if (quantization !== null) throw unsupported('quantization_config', quantization, 'null')
 }
 
-/** transformers 5 writes `rope_parameters`, 4 wrote `rope_scaling` (null for none) beside `rope_theta`. */
-function ropeOf(json: JsonObject): { key: string; value: JsonObject | undefined } {
-  for (const key of ['rope_parameters', 'rope_scaling']) {
-    const value = member(json, key)
-    if (value === undefined || value === null) continue
-    if (!isJsonObject(value)) throw invalid(key, value, 'must be an object or null')
-    return { key, value }
-  }
-  return { key: 'rope_scaling', value: undefined }
-}
-
-function ropeThetaOf(json: JsonObject): number {
-  const outer = member(json, 'rope_theta')
-  const inner = ropeOf(json).value
-  const innerTheta = inner === undefined ? undefined : member(inner, 'rope_theta')
-  if (outer !== undefined && innerTheta !== undefined && outer !== innerTheta) {
-    throw invalid('rope_theta', outer, `contradicts rope_parameters.rope_theta, which is ${printable(innerTheta)}`)
-  }
-  return number({ rope_theta: innerTheta ?? outer }, 'rope_theta', 1, 1e12, 10_000)
+/** A key that is null means as many as heads, in every family. */
+function kvHeadsOf(json: JsonObject, family: ModelFamily, heads: number): number {
+  const fallback = member(json, 'num_key_value_heads') === null ? heads : (family.defaults.kvHeads ?? heads)
+  return integer(json, 'num_key_value_heads', 1, heads, fallback)
 }
 
 function dtypeOf(json: JsonObject): WeightDType | undefined {
@@ -180,7 +145,7 @@ function dtypeOf(json: JsonObject): WeightDType | undefined {
   if (dtype !== undefined) return dtype
   throw new SpillwayError(
     'SPILLWAY_DECODER_DTYPE',
-    `${fileName} says ${key} ${printable(value)}; this engine runs weights of ${[...dtypes.keys()].join(', ')}`,
+    `${configFileName} says ${key} ${printable(value)}; this engine runs weights of ${[...dtypes.keys()].join(', ')}`,
     { details: { key, value, supported: [...dtypes.keys()] } },
   )
 }
@@ -189,54 +154,4 @@ function dtypeOf(json: JsonObject): WeightDType | undefined {
 function eosTokenIdsOf(json: JsonObject, generation: JsonObject, vocabSize: number): readonly number[] {
   const listed = tokenIds(generation, 'eos_token_id', vocabSize, generationFileName)
   return listed.length > 0 ? listed : tokenIds(json, 'eos_token_id', vocabSize)
-}
-
-function tokenIds(json: JsonObject, key: string, vocabSize: number, file = fileName): readonly number[] {
-  const value = member(json, key)
-  if (value === undefined || value === null) return []
-  const list: readonly unknown[] = Array.isArray(value) ? value : [value]
-  if (list.length > 1024) throw invalid(key, value, 'may list at most 1024 tokens', file)
-  return list.map((id) => {
-    if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id >= vocabSize) {
-      throw invalid(key, id, `must be a token id from 0 to ${vocabSize - 1}`, file)
-    }
-    return id
-  })
-}
-
-function integer(json: JsonObject, key: string, min: number, max: number, fallback?: number): number {
-  const value = member(json, key) ?? fallback
-  if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > max) {
-    throw invalid(key, value, `must be an integer from ${min} to ${max}`)
-  }
-  return value
-}
-
-function number(json: JsonObject, key: string, min: number, max: number, fallback: number): number {
-  const value = member(json, key) ?? fallback
-  if (typeof value !== 'number' || !(value >= min && value <= max)) {
-    throw invalid(key, value, `must be a number from ${min} to ${max}`)
-  }
-  return value
-}
-
-function flag(json: JsonObject, key: string): boolean {
-  const value = member(json, key) ?? false
-  if (typeof value !== 'boolean') throw invalid(key, value, 'must be true or false')
-  return value
-}
-
-function invalid(key: string, value: unknown, rule: string, file = fileName): SpillwayError {
-  const found = value === undefined ? 'is missing' : `is ${printable(value)}`
-  return new SpillwayError('SPILLWAY_DECODER_CONFIG', `${key} in ${file} ${found}, but it ${rule}; check the file`, {
-    details: { file, key, value },
-  })
-}
-
-function unsupported(key: string, value: unknown, supported: string): SpillwayError {
-  return new SpillwayError(
-    'SPILLWAY_DECODER_UNSUPPORTED',
-    `${fileName} says ${key} ${printable(value)}; this engine supports ${supported} only, so choose another model`,
-    { details: { key, value, supported } },
-  )
 }

@@ -18,8 +18,9 @@ export interface DummyOptions {
 }
 
 /**
- * Fills parameters with seeded random weights: vectors (norms) with 1, matrices with normal numbers of standard
- * deviation 1/sqrt(inputs), so that activations keep their size through the layers and logits differ. The numbers
+ * Fills parameters with seeded random weights: norms with 1, matrices with normal numbers of standard deviation
+ * 1/sqrt(inputs), a bias being a column of one input, so that activations keep their size through the layers and logits
+ * differ. The numbers
  * repeat after `patternLength`: making billions of new ones would take longer than reading a checkpoint.
  */
 export async function fillDummyWeights(options: DummyOptions): Promise<void> {
@@ -33,9 +34,10 @@ export async function fillDummyWeights(options: DummyOptions): Promise<void> {
   const staging = await host.allocate(chunkBytes, signal === undefined ? {} : { signal })
   try {
     for (const parameter of parameters) {
-      const { tensor, shape, dtype } = parameter
-      const key = `${dtype} ${shape[1]}`
-      const pattern = patterns.get(key) ?? patternOf(normal, dtype as WeightDType, shape[1])
+      const { name, tensor, shape, dtype } = parameter
+      const inputs = shape[1] ?? (name.endsWith('.bias') ? 1 : undefined)
+      const key = `${dtype} ${inputs}`
+      const pattern = patterns.get(key) ?? patternOf(normal, dtype as WeightDType, inputs)
       patterns.set(key, pattern)
       // Counted in elements: the same weights in every dtype.
       let at = (random.uint32() % patternLength) * dtypeBytes[dtype]
@@ -74,7 +76,7 @@ function fillCyclically(
   return from
 }
 
-/** One period as bytes of the dtype. `inputs`: absent for vectors. */
+/** One period as bytes of the dtype. `inputs`: absent for norms. */
 function patternOf(normal: Float32Array, dtype: WeightDType, inputs: number | undefined): Uint8Array {
   const scale = 1 / Math.sqrt(inputs ?? 1)
   const values = normal.map((value) => (inputs === undefined ? 1 : value * scale))

@@ -1,12 +1,12 @@
 import type { HostBuffer, Offloader, PlacedModule, Stream, TensorView } from '@spillway/core'
-import type { LlamaConfig } from './config.js'
+import type { DecoderConfig } from './config.js'
 import type { Kernels } from './kernels.js'
 import type { KvCache } from './kv-cache.js'
 import { embeddingName, headName, layerName, normName } from './model-specs.js'
 import type { Workspace } from './workspace.js'
 
 export interface ForwardOptions {
-  readonly config: LlamaConfig
+  readonly config: DecoderConfig
   readonly offloader: Offloader
   /** What `offloader.postInit()` returned: every weight at an address that stays. */
   readonly modules: ReadonlyMap<string, PlacedModule>
@@ -74,7 +74,7 @@ export class Forward {
 
   #layer(layer: number, rows: number): void {
     const { kernels, kvCache, workspace, stream, config } = this.#options
-    const { heads, headDim, rmsNormEps: epsilon } = config
+    const { heads, kvHeads, headDim, qkvBias, qkNorm, slidingWindows, rmsNormEps: epsilon } = config
     const weight = (name: string): TensorView => this.#weight(layerName(layer), name)
     const hidden = workspace.rows('hidden', rows)
     const normed = workspace.rows('normed', rows)
@@ -82,10 +82,16 @@ export class Forward {
 
     kernels.rmsNorm(stream, { x: hidden, weight: weight('input_layernorm.weight'), y: normed, epsilon })
     const qkv = workspace.rows('qkv', rows)
-    kernels.linear(stream, { x: normed, weight: weight('self_attn.qkv_proj.weight'), y: qkv })
+    const bias = qkvBias ? weight('self_attn.qkv_proj.bias') : undefined
+    kernels.linear(stream, { x: normed, weight: weight('self_attn.qkv_proj.weight'), bias, y: qkv })
+    if (qkNorm) {
+      const [qWeight, kWeight] = [weight('self_attn.q_norm.weight'), weight('self_attn.k_norm.weight')]
+      kernels.qkNorm(stream, { qkv, qWeight, kWeight, heads, keyValueHeads: kvHeads, epsilon })
+    }
     kernels.ropeAppend(stream, { ...cache, qkv, inverseFrequency: workspace.inverseFrequency, scaling: 1 })
     const attended = workspace.rows('attended', rows)
-    kernels.attention(stream, { ...cache, qkv, scale: headDim ** -0.5, y: attended })
+    const window = slidingWindows[layer]
+    kernels.attention(stream, { ...cache, qkv, scale: headDim ** -0.5, window, y: attended })
     kernels.linear(stream, { x: attended, weight: weight('self_attn.o_proj.weight'), y: hidden, accumulate: true })
 
     kernels.rmsNorm(stream, { x: hidden, weight: weight('post_attention_layernorm.weight'), y: normed, epsilon })

@@ -10,11 +10,18 @@ import {
   type TensorView,
 } from '@spillway/core'
 
-/** Matrices that read the same input become one: half as many launches, each with more rows to spread over threads. */
+/**
+ * Matrices that read the same input become one, and their biases: half as many launches, each with more rows to spread
+ * over threads.
+ */
 const fusions = [
   {
     from: ['self_attn.q_proj.weight', 'self_attn.k_proj.weight', 'self_attn.v_proj.weight'],
     to: 'self_attn.qkv_proj.weight',
+  },
+  {
+    from: ['self_attn.q_proj.bias', 'self_attn.k_proj.bias', 'self_attn.v_proj.bias'],
+    to: 'self_attn.qkv_proj.bias',
   },
   { from: ['mlp.gate_proj.weight', 'mlp.up_proj.weight'], to: 'mlp.gate_up_proj.weight' },
 ] as const
@@ -28,9 +35,9 @@ export interface FuseOptions {
 }
 
 /**
- * Post-load processing of one layer: q, k, v and gate, up are joined by their rows. The joined matrix is made in memory
- * of the kind its parts lie in, so nothing crosses the link. One matrix at a time: at its peak the layer takes the
- * scratch and what the backend needs to replace it.
+ * Post-load processing of one layer: q, k, v and gate, up are joined by their rows, where the layer has them. The joined
+ * tensor is made in memory of the kind its parts lie in, so nothing crosses the link. One tensor at a time: at its peak
+ * the layer takes the scratch and what the backend needs to replace it.
  */
 export async function fuseLayer(layer: string, options: FuseOptions): Promise<void> {
   for (const { from, to } of fusions) await fuse(layer, from, to, options)
@@ -39,10 +46,11 @@ export async function fuseLayer(layer: string, options: FuseOptions): Promise<vo
 async function fuse(layer: string, from: readonly string[], to: string, options: FuseOptions): Promise<void> {
   const { offloader, stream } = options
   const placed = offloader.modules.get(layer)
-  const parts = from.map((name) => placed?.parameters.get(name) as Parameter)
-  const [first] = parts as [Parameter]
+  const parts = from.flatMap((name) => placed?.parameters.get(name) ?? [])
+  const [first] = parts
+  if (first === undefined) return
   const rows = parts.reduce((sum, part) => sum + (part.shape[0] as number), 0)
-  const shape = [rows, first.shape[1] as number]
+  const shape = [rows, ...first.shape.slice(1)]
   const stride = contiguousStride(shape)
   const scratch = await allocateScratch(extentBytes({ dtype: first.dtype, shape, stride }), first, options)
   try {
@@ -56,7 +64,7 @@ async function fuse(layer: string, from: readonly string[], to: string, options:
     await stream.synchronize()
     const tensor: TensorView = { buffer: scratch.buffer, offset: 0, dtype: first.dtype, shape, stride }
     const next = new Map<string, Replacement | null>(from.map((name) => [name, null]))
-    await offloader.replaceParameters(layer, next.set(to, { tensor, use: 'linear' }))
+    await offloader.replaceParameters(layer, next.set(to, { tensor, use: first.use }))
   } finally {
     await scratch.release()
   }

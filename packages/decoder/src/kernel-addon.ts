@@ -42,6 +42,16 @@ export interface KernelOperations {
     accumulate: boolean,
     ...tensors: unknown[]
   ): void
+  qkNorm(
+    stream: unknown,
+    dtype: number,
+    rows: number,
+    heads: number,
+    keyValueHeads: number,
+    headDim: number,
+    epsilon: number,
+    ...tensors: unknown[]
+  ): void
   ropeAppend(
     stream: unknown,
     dtype: number,
@@ -62,6 +72,7 @@ export interface KernelOperations {
     headDim: number,
     context: number,
     scale: number,
+    window: number,
     ...tensors: unknown[]
   ): void
   siluMul(stream: unknown, rows: number, ffn: number, ...tensors: unknown[]): void

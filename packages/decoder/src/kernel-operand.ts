@@ -1,4 +1,5 @@
 import { contiguousStride, type DType, SpillwayError, type TensorView } from '@spillway/core'
+import { handleOf } from '@spillway/device'
 
 /** What weights and caches may be stored as. */
 export type KernelDType = 'f32' | 'f16' | 'bf16'
@@ -52,4 +53,44 @@ export function requireTensor(
     )
   }
   return shape
+}
+
+/** A cache's keys; its values are the same. */
+interface CacheShape {
+  readonly dtype: KernelDType
+  readonly context: number
+  readonly keyValueHeads: number
+  readonly headDim: number
+}
+
+/** How a tensor crosses to the addon. */
+export function operand(view: TensorView): [external: unknown, offsetBytes: number] {
+  return [handleOf(view.buffer), view.offset]
+}
+
+/** Throws SPILLWAY_NOT_SUPPORTED, SPILLWAY_INVALID_ARGUMENT. */
+export function requireCache(what: string, keys: TensorView, values: TensorView): CacheShape {
+  const dtype = requireWeightDType(what, 'keys', keys)
+  const shape = requireTensor(what, 'keys', keys, dtype, [undefined, undefined, undefined])
+  requireTensor(what, 'values', values, dtype, shape)
+  const [context, keyValueHeads, headDim] = shape as [number, number, number]
+  return { dtype, context, keyValueHeads, headDim }
+}
+
+/** How many rows `qkv` has. Throws SPILLWAY_INVALID_ARGUMENT. */
+export function requireQkv(
+  what: string,
+  qkv: TensorView,
+  heads: number,
+  { keyValueHeads, headDim }: Pick<CacheShape, 'keyValueHeads' | 'headDim'>,
+): number {
+  const positive = [heads, keyValueHeads].every((count) => Number.isSafeInteger(count) && count >= 1)
+  if (!positive || heads % keyValueHeads !== 0) {
+    throw new SpillwayError(
+      'SPILLWAY_INVALID_ARGUMENT',
+      `${what}: heads must be a positive multiple of the ${keyValueHeads} key-value heads, it is ${heads}`,
+    )
+  }
+  const [rows] = requireTensor(what, 'qkv', qkv, 'f32', [undefined, (heads + 2 * keyValueHeads) * headDim])
+  return rows as number
 }

@@ -7,7 +7,7 @@ import {
   type KernelOperations,
   loadKernelAddon,
 } from './kernel-addon.js'
-import { type KernelDType, requireTensor, requireWeightDType } from './kernel-operand.js'
+import { operand, requireCache, requireQkv, requireTensor, requireWeightDType } from './kernel-operand.js'
 
 export type { InstructionSet, KernelDescription } from './kernel-addon.js'
 
@@ -148,6 +148,48 @@ export class Kernels {
   }
 
   /**
+   * Each head of q and of k, in place: x / sqrt(mean(x²) + epsilon) · its weight, as Hugging Face's Qwen3 does before it
+   * rotates. v stays as it is.
+   * qkv f32 [rows, (heads + 2·keyValueHeads)·headDim]: q, then k, then v. qWeight, kWeight f32|f16|bf16 [headDim].
+   */
+  qkNorm(
+    stream: Stream,
+    {
+      qkv,
+      qWeight,
+      kWeight,
+      heads,
+      keyValueHeads,
+      epsilon,
+    }: {
+      readonly qkv: TensorView
+      readonly qWeight: TensorView
+      readonly kWeight: TensorView
+      readonly heads: number
+      readonly keyValueHeads: number
+      readonly epsilon: number
+    },
+  ): void {
+    const what = 'qkNorm'
+    const dtype = requireWeightDType(what, 'qWeight', qWeight)
+    const [headDim] = requireTensor(what, 'qWeight', qWeight, dtype, [undefined]) as [number]
+    requireTensor(what, 'kWeight', kWeight, dtype, [headDim])
+    const rows = requireQkv(what, qkv, heads, { keyValueHeads, headDim })
+    this.#operations.qkNorm(
+      handleOf(stream),
+      dtypeCode[dtype],
+      rows,
+      heads,
+      keyValueHeads,
+      headDim,
+      epsilon,
+      ...operand(qkv),
+      ...operand(qWeight),
+      ...operand(kWeight),
+    )
+  }
+
+  /**
    * Rotary embedding and append to the cache. Row r stands at position[0] + r, read when the work runs, so a replayed
    * graph sees new positions. Rotates q in place (pairs i and i + headDim/2, Hugging Face's rotate_half) and writes
    * rotated k, and v, into the cache at that position. A row whose position is not in [0, context) writes nothing to
@@ -202,8 +244,8 @@ export class Kernels {
 
   /**
    * Causal attention with grouped queries: row r, at position p = position[0] + r, sees cache positions 0 … p, its own
-   * included, so `ropeAppend` comes first. y = softmax(scale · q·kᵀ) · v. A row whose position is not in [0, context)
-   * has no key of its own in the cache: it gets NaN.
+   * included, so `ropeAppend` comes first; with a `window`, the last `window` of these. y = softmax(scale · q·kᵀ) · v. A
+   * row whose position is not in [0, context) has no key of its own in the cache: it gets NaN.
    * qkv as ropeAppend leaves it, position i32 [1], keys and values f32|f16|bf16 [context, keyValueHeads, headDim],
    * headDim at most 256, y f32 [rows, heads·headDim].
    */
@@ -216,6 +258,7 @@ export class Kernels {
       values,
       heads,
       scale,
+      window,
       y,
     }: {
       readonly qkv: TensorView
@@ -224,6 +267,7 @@ export class Kernels {
       readonly values: TensorView
       readonly heads: number
       readonly scale: number
+      readonly window?: number | undefined
       readonly y: TensorView
     },
   ): void {
@@ -232,6 +276,12 @@ export class Kernels {
     const rows = requireQkv(what, qkv, heads, cache)
     requireTensor(what, 'position', position, 'i32', [1])
     requireTensor(what, 'y', y, 'f32', [rows, heads * cache.headDim])
+    if (window !== undefined && !(Number.isSafeInteger(window) && window >= 1)) {
+      throw new SpillwayError(
+        'SPILLWAY_INVALID_ARGUMENT',
+        `${what}: window must be at least 1 position, it is ${window}`,
+      )
+    }
     this.#operations.attention(
       handleOf(stream),
       dtypeCode[cache.dtype],
@@ -241,6 +291,8 @@ export class Kernels {
       cache.headDim,
       cache.context,
       scale,
+      // 0 is none for the kernel; a window as long as the cache leaves nothing out.
+      window === undefined || window >= cache.context ? 0 : window,
       ...operand(qkv),
       ...operand(position),
       ...operand(keys),
@@ -256,34 +308,4 @@ export class Kernels {
     requireTensor(what, 'gateUp', gateUp, 'f32', [rows, 2 * (ffn as number)])
     this.#operations.siluMul(handleOf(stream), rows as number, ffn as number, ...operand(gateUp), ...operand(y))
   }
-}
-
-interface CacheShape {
-  readonly dtype: KernelDType
-  readonly context: number
-  readonly keyValueHeads: number
-  readonly headDim: number
-}
-
-function operand(view: TensorView): [external: unknown, offsetBytes: number] {
-  return [handleOf(view.buffer), view.offset]
-}
-
-function requireCache(what: string, keys: TensorView, values: TensorView): CacheShape {
-  const dtype = requireWeightDType(what, 'keys', keys)
-  const shape = requireTensor(what, 'keys', keys, dtype, [undefined, undefined, undefined])
-  requireTensor(what, 'values', values, dtype, shape)
-  const [context, keyValueHeads, headDim] = shape as [number, number, number]
-  return { dtype, context, keyValueHeads, headDim }
-}
-
-function requireQkv(what: string, qkv: TensorView, heads: number, cache: CacheShape): number {
-  if (!Number.isSafeInteger(heads) || heads < 1 || heads % cache.keyValueHeads !== 0) {
-    throw new SpillwayError(
-      'SPILLWAY_INVALID_ARGUMENT',
-      `${what}: heads must be a positive multiple of the cache's ${cache.keyValueHeads} key-value heads, it is ${heads}`,
-    )
-  }
-  const [rows] = requireTensor(what, 'qkv', qkv, 'f32', [undefined, (heads + 2 * cache.keyValueHeads) * cache.headDim])
-  return rows as number
 }

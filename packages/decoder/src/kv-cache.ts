@@ -1,5 +1,5 @@
 import type { DeviceBuffer, MemorySource, Stream, TensorView } from '@spillway/core'
-import type { LlamaConfig, WeightDType } from './config.js'
+import type { DecoderConfig, WeightDType } from './config.js'
 import { TensorLayout } from './tensor-layout.js'
 
 /** What is allocated, known before there is memory for it. */
@@ -9,7 +9,7 @@ export class KvCachePlan {
   readonly layout: TensorLayout<string>
 
   /** Keys and values of every layer: `dtype` [context, kvHeads, headDim]. */
-  constructor(config: LlamaConfig, contextLength: number, dtype: WeightDType) {
+  constructor(config: DecoderConfig, contextLength: number, dtype: WeightDType) {
     this.layers = config.layers
     this.contextLength = contextLength
     const tensor = { dtype, shape: [contextLength, config.kvHeads, config.headDim] }

@@ -13,7 +13,7 @@ import {
   type Stream,
   throwIfAborted,
 } from '@spillway/core'
-import { type LlamaConfig, readConfig, type WeightDType } from './config.js'
+import { type DecoderConfig, readConfig, type WeightDType } from './config.js'
 import { fillDummyWeights } from './dummy-weights.js'
 import { Evaluator } from './evaluator.js'
 import { Forward } from './forward.js'
@@ -62,7 +62,7 @@ const loadFormats = ['auto', 'dummy'] as const
 const kvCacheDtypes = ['auto', 'f32', 'f16', 'bf16'] as const
 
 /**
- * Loads a Llama-style model from a directory as Hugging Face transformers saves it: config.json, model.safetensors or
+ * Loads a Llama, Mistral, Qwen2 or Qwen3 model from a directory as Hugging Face transformers saves it: config.json, model.safetensors or
  * its shards, tokenizer.json. Sizes come first, then memory, then bytes: every tensor is read straight to where the
  * backend placed it.
  *
@@ -206,7 +206,7 @@ function dtypeOf(checkpoint: Checkpoint | undefined): WeightDType {
   )
 }
 
-function contextLengthOf(config: LlamaConfig, wanted: number | undefined): number {
+function contextLengthOf(config: DecoderConfig, wanted: number | undefined): number {
   const { maxContextLength } = config
   if (wanted === undefined) return Math.min(maxContextLength, contextLengthDefault)
   return integer('contextLength', wanted, 1, maxContextLength, `, as max_position_embeddings in config.json says`)

@@ -1,5 +1,5 @@
 import { contiguousStride, type ModuleSpec, type ParameterSpec, type ParameterUse } from '@spillway/core'
-import type { LlamaConfig, WeightDType } from './config.js'
+import type { DecoderConfig, WeightDType } from './config.js'
 
 /** Names of the modules, in the order of the forward. */
 export const embeddingName = 'model.embed_tokens'
@@ -10,10 +10,10 @@ export function layerName(index: number): string {
 }
 
 /**
- * Every part of a Llama-style model as a module, before a byte of it is read. Module name, '.', parameter name is the
+ * Every part of a model as a module, before a byte of it is read. Module name, '.', parameter name is the
  * tensor's name in the checkpoint. Matrices are [outputs, inputs].
  */
-export function moduleSpecs(config: LlamaConfig, dtype: WeightDType): ModuleSpec[] {
+export function moduleSpecs(config: DecoderConfig, dtype: WeightDType): ModuleSpec[] {
   const { vocabSize, hiddenSize, layers } = config
   const parameter = (name: string, shape: readonly number[], use: ParameterUse): ParameterSpec => ({
     name,
@@ -40,17 +40,26 @@ export function moduleSpecs(config: LlamaConfig, dtype: WeightDType): ModuleSpec
 }
 
 function layerParameters(
-  { hiddenSize, intermediateSize, heads, kvHeads, headDim }: LlamaConfig,
+  { hiddenSize, intermediateSize, heads, kvHeads, headDim, qkvBias, qkNorm }: DecoderConfig,
   parameter: (name: string, shape: readonly number[], use: ParameterUse) => ParameterSpec,
 ): ParameterSpec[] {
   const linear = (name: string, outputs: number, inputs: number) => parameter(name, [outputs, inputs], 'linear')
+  const vector = (name: string, length: number) => parameter(name, [length], 'other')
+  const biases = [
+    vector('self_attn.q_proj.bias', heads * headDim),
+    vector('self_attn.k_proj.bias', kvHeads * headDim),
+    vector('self_attn.v_proj.bias', kvHeads * headDim),
+  ]
+  const headNorms = [vector('self_attn.q_norm.weight', headDim), vector('self_attn.k_norm.weight', headDim)]
   return [
-    parameter('input_layernorm.weight', [hiddenSize], 'other'),
+    vector('input_layernorm.weight', hiddenSize),
     linear('self_attn.q_proj.weight', heads * headDim, hiddenSize),
     linear('self_attn.k_proj.weight', kvHeads * headDim, hiddenSize),
     linear('self_attn.v_proj.weight', kvHeads * headDim, hiddenSize),
+    ...(qkvBias ? biases : []),
+    ...(qkNorm ? headNorms : []),
     linear('self_attn.o_proj.weight', hiddenSize, heads * headDim),
-    parameter('post_attention_layernorm.weight', [hiddenSize], 'other'),
+    vector('post_attention_layernorm.weight', hiddenSize),
     linear('mlp.gate_proj.weight', intermediateSize, hiddenSize),
     linear('mlp.up_proj.weight', intermediateSize, hiddenSize),
     linear('mlp.down_proj.weight', hiddenSize, intermediateSize),

@@ -7,7 +7,7 @@ import {
   SpillwayError,
   throwIfAborted,
 } from '@spillway/core'
-import type { LlamaConfig, WeightDType } from './config.js'
+import type { DecoderConfig, WeightDType } from './config.js'
 import type { Evaluator } from './evaluator.js'
 import { type GenerateContext, generateSteps, noTokenizer } from './generate.js'
 import { type GenerateOptions, type Generation, RunningGeneration } from './generation.js'
@@ -25,7 +25,7 @@ export interface ModelPlan {
 
 /** A loaded model. One sequence at a time: calls that overlap wait for their turn, in order. */
 export interface Model extends AsyncDisposable {
-  readonly config: LlamaConfig
+  readonly config: DecoderConfig
   readonly dtype: WeightDType
   /** Absent when the directory had no tokenizer.json. */
   readonly tokenizer: Tokenizer | undefined
@@ -54,7 +54,7 @@ export interface Model extends AsyncDisposable {
 }
 
 export interface LoadedModelOptions {
-  readonly config: LlamaConfig
+  readonly config: DecoderConfig
   readonly dtype: WeightDType
   readonly tokenizer: Tokenizer | undefined
   readonly device: Device
@@ -67,7 +67,7 @@ export interface LoadedModelOptions {
 }
 
 export class LoadedModel implements Model {
-  readonly config: LlamaConfig
+  readonly config: DecoderConfig
   readonly dtype: WeightDType
   readonly tokenizer: Tokenizer | undefined
   readonly device: Device

@@ -1,5 +1,6 @@
 import type { DeviceBuffer, HostArena, HostBuffer, MemorySource, Stream, TensorView } from '@spillway/core'
-import type { LlamaConfig } from './config.js'
+import type { DecoderConfig } from './config.js'
+import { inverseFrequencies } from './rotary-embedding.js'
 import { TensorLayout } from './tensor-layout.js'
 
 /** Logits of at most so many bytes are computed at a time: those of 128 rows may be larger than a layer. */
@@ -15,11 +16,11 @@ export class WorkspacePlan {
   readonly inverseFrequency: Float32Array
   readonly layout: TensorLayout<Activation | 'input'>
 
-  constructor(config: LlamaConfig, maxRows: number) {
+  constructor(config: DecoderConfig, maxRows: number) {
     const { vocabSize, hiddenSize, intermediateSize, heads, kvHeads, headDim } = config
     this.maxRows = maxRows
     this.logitRows = Math.max(1, Math.min(maxRows, Math.floor(logitsBytes / (4 * vocabSize))))
-    this.inverseFrequency = inverseFrequencyOf(config)
+    this.inverseFrequency = inverseFrequencies(config.rope, headDim)
     const rows = (columns: number, count = maxRows) => ({ dtype: 'f32' as const, shape: [count, columns] })
     this.layout = new TensorLayout({
       // Position of the first row, then the tokens: one upload per forward.
@@ -122,9 +123,4 @@ export class Workspace implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([this.#activations.dispose(), this.#table.dispose(), this.#input.dispose()])
   }
-}
-
-/** theta^(-2i / headDim) for i in 0 … headDim/2 - 1 (Su et al., "RoFormer", 2021), rounded to f32 once. */
-function inverseFrequencyOf({ ropeTheta, headDim }: LlamaConfig): Float32Array {
-  return Float32Array.from({ length: headDim / 2 }, (_, i) => ropeTheta ** ((-2 * i) / headDim))
 }

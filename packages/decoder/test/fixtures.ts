@@ -3,8 +3,19 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-export const fixtureNames = ['llama-f32', 'llama-bf16-tied', 'llama-f16-sharded'] as const
-export type FixtureName = (typeof fixtureNames)[number]
+/** Those with a tokenizer. */
+export const textFixtureNames = [
+  'llama-f32',
+  'llama-bf16-tied',
+  'llama-f16-sharded',
+  'mistral-bf16',
+  'qwen2-bf16',
+  'qwen3-bf16-tied',
+] as const
+type TextFixtureName = (typeof textFixtureNames)[number]
+const otherFixtureNames = ['llama3-bf16', 'llama-f16-linear', 'qwen2-f16-window', 'qwen3-f32-window'] as const
+export type FixtureName = TextFixtureName | (typeof otherFixtureNames)[number]
+export const fixtureNames: readonly FixtureName[] = [...textFixtureNames, ...otherFixtureNames]
 
 /** A fixture's directory, as test/fixtures/make.py left it. */
 export function fixture(name: FixtureName): string {
@@ -27,7 +38,7 @@ export interface ExpectedText {
   } | null
 }
 
-export async function expectedText(name: FixtureName): Promise<ExpectedText> {
+export async function expectedText(name: TextFixtureName): Promise<ExpectedText> {
   return JSON.parse(await readFile(join(fixture(name), 'expected.json'), 'utf8')) as ExpectedText
 }
 
@@ -56,6 +67,8 @@ export interface ExpectedNumbers {
   readonly greedy: number[]
   readonly greedyMargins: Float32Array
   readonly greedyMax: Float32Array
+  /** Of fixtures with scaled rotary embedding. */
+  readonly inverseFrequency: Float32Array | undefined
 }
 
 /** How many of a fixture's tokens its greedy continuation starts from (make.py). */
@@ -68,12 +81,14 @@ export async function expectedNumbers(name: FixtureName): Promise<ExpectedNumber
   const tokens = ids('tokens')
   const logits = floats('logits')
   const vocab = logits.length / tokens.length
+  const inverseFrequency = tensors.get('inverse_frequency')
   return {
     tokens,
     logits: tokens.map((_, i) => logits.subarray(i * vocab, (i + 1) * vocab)),
     greedy: ids('greedy'),
     greedyMargins: floats('greedy_margins'),
     greedyMax: floats('greedy_max'),
+    inverseFrequency: inverseFrequency === undefined ? undefined : new Float32Array(inverseFrequency),
   }
 }
 

@@ -1,14 +1,19 @@
 import type { TensorView } from '@spillway/core'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { Kernels } from '../src/kernels.js'
+import {
+  type AttentionStep,
+  attention,
+  context,
+  prepare,
+  ropeAppend,
+  scale,
+  scaling,
+  tolerance,
+} from './attention-step.js'
 import { attentionReference, type HeadShape, rotate } from './kernels-reference.js'
 import { differences, KernelRig, relativeError, rounded, type Tensor, weightDTypes } from './kernels-rig.js'
 
-// f32 rounds a score of 10 by up to 5e-7, and softmax turns that into a relative error of its result.
-const tolerance = 1e-5
-const context = 80
-const scaling = 1.1
-const scale = 0.3
 const shapes: readonly HeadShape[] = [
   { heads: 1, keyValueHeads: 1, headDim: 2 },
   { heads: 4, keyValueHeads: 2, headDim: 16 },
@@ -24,63 +29,8 @@ beforeAll(async () => {
 afterEach(() => rig.clear())
 afterAll(() => rig.close())
 
-interface Step {
-  readonly shape: HeadShape
-  readonly qkv: Tensor
-  readonly position: TensorView
-  readonly inverseFrequency: Tensor
-  readonly keys: Tensor
-  readonly values: Tensor
-}
-
-/** A cache filled up to `position`, NaN from there on, and the rows to come. */
-async function prepare(shape: HeadShape, dtype: 'f32' | 'f16' | 'bf16', position: number, rows: number): Promise<Step> {
-  const { heads, keyValueHeads, headDim } = shape
-  const cache = () =>
-    rig.randoms(context * keyValueHeads * headDim).fill(Number.NaN, Math.max(position, 0) * keyValueHeads * headDim)
-  const cacheShape = [context, keyValueHeads, headDim]
-  return {
-    shape,
-    qkv: await rig.uploadRandom('f32', [rows, (heads + 2 * keyValueHeads) * headDim], 2),
-    position: (await rig.upload('i32', [1], [position])).view,
-    inverseFrequency: await rig.upload(
-      'f32',
-      [headDim / 2],
-      Array.from({ length: headDim / 2 }, (_, i) => 10000 ** ((-2 * i) / headDim)),
-    ),
-    keys: await rig.upload(dtype, cacheShape, cache()),
-    values: await rig.upload(dtype, cacheShape, cache()),
-  }
-}
-
-function ropeAppend(kernels: Kernels, step: Step): void {
-  kernels.ropeAppend(rig.stream, {
-    qkv: step.qkv.view,
-    position: step.position,
-    inverseFrequency: step.inverseFrequency.view,
-    keys: step.keys.view,
-    values: step.values.view,
-    heads: step.shape.heads,
-    scaling,
-  })
-}
-
-function attention(kernels: Kernels, step: Step): TensorView {
-  const y = rig.poisoned('f32', [step.qkv.view.shape[0] as number, step.shape.heads * step.shape.headDim])
-  kernels.attention(rig.stream, {
-    qkv: step.qkv.view,
-    position: step.position,
-    keys: step.keys.view,
-    values: step.values.view,
-    heads: step.shape.heads,
-    scale,
-    y,
-  })
-  return y
-}
-
 /** Row r of qkv before the rotation, cut into heads; what the rotation makes of them. */
-function expectedRow(step: Step, r: number, position: number) {
+function expectedRow(step: AttentionStep, r: number, position: number) {
   const { heads, keyValueHeads, headDim } = step.shape
   const row = step.qkv.values.subarray(r * (heads + 2 * keyValueHeads) * headDim)
   const head = (i: number) => row.slice(i * headDim, (i + 1) * headDim)
@@ -113,9 +63,9 @@ describe.each(Kernels.instructionSets())('%s twins', (instructionSet) => {
       ])('from position %i, %i rows', async (position, rows) => {
         const { heads, keyValueHeads, headDim } = shape
         const width = keyValueHeads * headDim
-        const step = await prepare(shape, dtype, position, rows)
-        ropeAppend(kernels, step)
-        const y = await rig.download(attention(kernels, step))
+        const step = await prepare(rig, shape, dtype, position, rows)
+        ropeAppend(rig, kernels, step)
+        const y = await rig.download(attention(rig, kernels, step))
         const qkv = await rig.download(step.qkv.view)
         const keys = await rig.download(step.keys.view)
         const values = await rig.download(step.values.view)
@@ -157,11 +107,11 @@ describe.each(Kernels.instructionSets())('%s twins', (instructionSet) => {
       const shape = { heads: 4, keyValueHeads: 2, headDim: 16 }
       const [position, rows, nanRow] = [3, 7, 4]
       const width = (shape.heads + 2 * shape.keyValueHeads) * shape.headDim
-      const clean = await prepare(shape, dtype, position, rows)
+      const clean = await prepare(rig, shape, dtype, position, rows)
       const qkv = clean.qkv.values.slice().fill(Number.NaN, nanRow * width, (nanRow + 1) * width)
       const step = { ...clean, qkv: await rig.upload('f32', [rows, width], qkv) }
-      ropeAppend(kernels, step)
-      const y = await rig.download(attention(kernels, step))
+      ropeAppend(rig, kernels, step)
+      const y = await rig.download(attention(rig, kernels, step))
       const outputs = shape.heads * shape.headDim
       expect(y.subarray(0, nanRow * outputs).some(Number.isNaN)).toBe(false)
       expect(y.subarray(nanRow * outputs).every(Number.isNaN)).toBe(true)
@@ -173,12 +123,12 @@ test('a recorded step, replayed, goes on from the position that the buffer then 
   const kernels = new Kernels()
   const shape = { heads: 4, keyValueHeads: 2, headDim: 16 }
   const width = shape.keyValueHeads * shape.headDim
-  const step = await prepare(shape, 'f32', 0, 1)
+  const step = await prepare(rig, shape, 'f32', 0, 1)
   const inputs = await Promise.all([0, 1, 2].map(() => rig.uploadRandom('f32', step.qkv.view.shape)))
   const positions = await Promise.all([0, 1, 2].map((position) => rig.upload('i32', [1], [position])))
   const y = rig.poisoned('f32', [1, shape.heads * shape.headDim])
   const record = () => {
-    ropeAppend(kernels, step)
+    ropeAppend(rig, kernels, step)
     kernels.attention(rig.stream, {
       qkv: step.qkv.view,
       position: step.position,

@@ -42,6 +42,26 @@ export function siluMulReference(gateUp: Float64Array, ffn: number): Float64Arra
   return y
 }
 
+/** Each head of q and of k in rows of q, k, v. */
+export function qkNormReference(
+  qkv: Float64Array,
+  qWeight: Float64Array,
+  kWeight: Float64Array,
+  { heads, keyValueHeads, headDim }: HeadShape,
+  epsilon: number,
+): Float64Array {
+  const y = qkv.slice()
+  const width = (heads + 2 * keyValueHeads) * headDim
+  for (let row = 0; row < qkv.length; row += width) {
+    for (let head = 0; head < heads + keyValueHeads; head++) {
+      const first = row + head * headDim
+      const weight = head < heads ? qWeight : kWeight
+      y.set(rmsNormReference(qkv.subarray(first, first + headDim), weight, epsilon), first)
+    }
+  }
+  return y
+}
+
 export interface HeadShape {
   readonly heads: number
   readonly keyValueHeads: number

@@ -193,6 +193,26 @@ describe('the others refuse', () => {
     kernels.ropeAppend(rig.stream, { ...good, ...rope, inverseFrequency })
   })
 
+  test('qkNorm: heads that do not divide, a weight of another length or dtype, a negative epsilon, one memory', () => {
+    const [heads, keyValueHeads, epsilon] = [4, 2, 1e-6]
+    const qkv = rig.poisoned('f32', [3, 64])
+    const good = { qkv, qWeight: rig.poisoned('bf16', [8]), kWeight: rig.poisoned('bf16', [8]) }
+    const norm = (change: object) => kernels.qkNorm(rig.stream, { ...good, heads, keyValueHeads, epsilon, ...change })
+    for (const count of [3, 0, -2, 1.5, Number.NaN]) expect(() => norm({ heads: count })).toThrow(invalid('multiple'))
+    for (const count of [3, 0, -2, 0.5, Number.NaN]) {
+      expect(() => norm({ keyValueHeads: count })).toThrow(invalid('multiple'))
+    }
+    expect(() => norm({ kWeight: rig.poisoned('bf16', [7]) })).toThrow(invalid('kWeight must be bf16 [8]'))
+    expect(() => norm({ kWeight: rig.poisoned('f16', [8]) })).toThrow(invalid('kWeight must be bf16'))
+    expect(() => norm({ qkv: rig.poisoned('f32', [3, 63]) })).toThrow(invalid('qkv must be f32 [n, 64]'))
+    expect(() => norm({ epsilon: -1 })).toThrow(invalid('epsilon'))
+    const inside = { qWeight: reshaped(qkv, [8]) }
+    expect(() =>
+      norm({ ...inside, qWeight: { ...inside.qWeight, dtype: 'f32' }, kWeight: rig.poisoned('f32', [8]) }),
+    ).toThrow(invalid('overlap'))
+    norm({})
+  })
+
   test('attention: a headDim there is no room for, a position of two elements, a scale that is no number', () => {
     const good = { ...step(4, 2, 8), scale: 1, y: rig.poisoned('f32', [2, 32]) }
     const wide = { ...step(1, 1, 258), scale: 1, y: rig.poisoned('f32', [2, 258]) }
@@ -201,6 +221,9 @@ describe('the others refuse', () => {
       invalid('position must be'),
     )
     expect(() => kernels.attention(rig.stream, { ...good, scale: Number.NEGATIVE_INFINITY })).toThrow(invalid('scale'))
+    for (const window of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
+      expect(() => kernels.attention(rig.stream, { ...good, window })).toThrow(invalid('window'))
+    }
     kernels.attention(rig.stream, good)
   })
 })
@@ -239,6 +262,7 @@ describe('the addon alone, behind kernels.ts', () => {
         ...good('bf16', [4]),
         ...good('f32', [3, 4]),
       ],
+      qkNorm: [stream, 2, 3, 4, 2, 8, 1e-5, ...good('f32', [3, 64]), ...good('bf16', [8]), ...good('bf16', [8])],
       ropeAppend: [
         stream,
         1,
@@ -262,6 +286,7 @@ describe('the addon alone, behind kernels.ts', () => {
         8,
         4,
         1,
+        3,
         ...good('f32', [2, 64]),
         ...good('i32', [1]),
         ...cache(),
@@ -306,7 +331,9 @@ describe('the addon alone, behind kernels.ts', () => {
     }
     // Numbers that are numbers: a scale and a scaling of any size, an epsilon of any but negative; a missing bias.
     const permitted = [
-      ...[2 ** 31, 2 ** 52, 2 ** 53].map((value) => `rmsNorm, value 4 = ${value}`),
+      ...['rmsNorm, value 4', 'qkNorm, value 6'].flatMap((operand) =>
+        [2 ** 31, 2 ** 52, 2 ** 53].map((value) => `${operand} = ${value}`),
+      ),
       'linear, value 10 = undefined',
       ...['ropeAppend', 'attention'].flatMap((name) =>
         [-1, 2 ** 31, 2 ** 52, 2 ** 53].map((value) => `${name}, value 7 = ${value}`),

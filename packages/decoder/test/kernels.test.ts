@@ -1,7 +1,13 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { type InstructionSet, Kernels } from '../src/kernels.js'
-import { linearReference, rmsNormReference, siluMulReference } from './kernels-reference.js'
-import { KernelRig, relativeError, weightDTypes } from './kernels-rig.js'
+import {
+  type HeadShape,
+  linearReference,
+  qkNormReference,
+  rmsNormReference,
+  siluMulReference,
+} from './kernels-reference.js'
+import { differences, KernelRig, relativeError, weightDTypes } from './kernels-rig.js'
 
 // Sums of products of f32, in f32, lane by lane: a few units of 2^-24, growing with the root of the length.
 const tolerance = 2e-6
@@ -16,7 +22,7 @@ afterAll(() => rig.close())
 describe('the list of kernels', () => {
   test('every kernel has a host twin, and every dtype its entry point', () => {
     const kernels = new Kernels()
-    const byDtype = ['embedding', 'rms_norm', 'linear', 'rope_append', 'attention']
+    const byDtype = ['embedding', 'rms_norm', 'linear', 'qk_norm', 'rope_append', 'attention']
     expect(kernels.names).toEqual([
       ...byDtype.flatMap((name) => weightDTypes.map((dtype) => `${name}_${dtype}`)),
       'silu_mul',
@@ -122,6 +128,50 @@ describe.each(Kernels.instructionSets())('%s twins', (instructionSet) => {
       const actual = await rig.download(y)
       expect(actual.subarray(0, hidden).every((value) => value === 0)).toBe(true)
       expect(actual.subarray(hidden).every(Number.isNaN)).toBe(true)
+    })
+
+    test.each<[HeadShape, number]>([
+      [{ heads: 1, keyValueHeads: 1, headDim: 1 }, 1],
+      [{ heads: 4, keyValueHeads: 2, headDim: 16 }, 1],
+      [{ heads: 6, keyValueHeads: 2, headDim: 22 }, 7],
+      [{ heads: 3, keyValueHeads: 3, headDim: 128 }, 3],
+      [{ heads: 40, keyValueHeads: 8, headDim: 35 }, 19],
+    ])('qkNorm of %o, %i rows', async (shape, rows) => {
+      const { heads, keyValueHeads, headDim } = shape
+      const qkv = await rig.uploadRandom('f32', [rows, (heads + 2 * keyValueHeads) * headDim], 3)
+      const qWeight = await rig.uploadRandom(dtype, [headDim])
+      const kWeight = await rig.uploadRandom(dtype, [headDim])
+      kernels.qkNorm(rig.stream, {
+        qkv: qkv.view,
+        qWeight: qWeight.view,
+        kWeight: kWeight.view,
+        heads,
+        keyValueHeads,
+        epsilon: 1e-5,
+      })
+      const actual = await rig.download(qkv.view)
+      const expected = qkNormReference(qkv.values, qWeight.values, kWeight.values, shape, 1e-5)
+      expect(relativeError(actual, expected)).toBeLessThan(tolerance)
+      // v to the bit.
+      const width = (heads + 2 * keyValueHeads) * headDim
+      const isV = (i: number) => i % width >= (heads + keyValueHeads) * headDim
+      expect(
+        differences(
+          actual.filter((_, i) => isV(i)),
+          qkv.values.filter((_, i) => isV(i)),
+        ),
+      ).toBe(0)
+    })
+
+    test('qkNorm: a NaN makes its head NaN, no other', async () => {
+      const [heads, keyValueHeads, headDim, nanHead] = [4, 2, 10, 5]
+      const values = rig.randoms(2 * 8 * headDim).fill(Number.NaN, nanHead * headDim + 9, (nanHead + 1) * headDim)
+      const qkv = await rig.upload('f32', [2, 8 * headDim], values)
+      const weight = await rig.uploadRandom(dtype, [headDim])
+      const weights = { qWeight: weight.view, kWeight: weight.view }
+      kernels.qkNorm(rig.stream, { qkv: qkv.view, ...weights, heads, keyValueHeads, epsilon: 1e-5 })
+      const found = (await rig.download(qkv.view)).map((value) => +Number.isNaN(value))
+      expect(found).toEqual(found.map((_, i) => +(Math.floor(i / headDim) === nanHead)))
     })
 
     test.each([1, 7, 16, 65])(

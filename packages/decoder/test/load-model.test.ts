@@ -59,6 +59,19 @@ describe('a checkpoint that does not fit its config.json', () => {
     await expectRefused(files, 'SPILLWAY_CHECKPOINT_TENSOR_MISSING', 'model.layers.1.mlp.up_proj.weight')
   })
 
+  test('a missing bias or norm of heads is named', async () => {
+    for (const [type, architecture, tensor] of [
+      ['qwen2', 'Qwen2ForCausalLM', 'model.layers.0.self_attn.q_proj.bias'],
+      ['qwen3', 'Qwen3ForCausalLM', 'model.layers.0.self_attn.q_norm.weight'],
+    ]) {
+      const files = await changedFixture((config) => {
+        config.model_type = type
+        config.architectures = [architecture]
+      })
+      await expectRefused(files, 'SPILLWAY_CHECKPOINT_TENSOR_MISSING', tensor!)
+    }
+  })
+
   test('no lm_head.weight, and nothing says it is tied', async () => {
     const files = await changedFixture(
       () => {},
@@ -290,6 +303,20 @@ describe('dummy weights', () => {
       expect(first[0]).not.toEqual(first[1])
     },
   )
+
+  test.each([
+    { model_type: 'mistral', architectures: ['MistralForCausalLM'], sliding_window: 2 },
+    { model_type: 'qwen2', architectures: ['Qwen2ForCausalLM'] },
+    { model_type: 'qwen3', architectures: ['Qwen3ForCausalLM'] },
+  ])('of $model_type', async (change) => {
+    const rows = await logits(change, {})
+    for (const row of rows) {
+      const deviation = Math.sqrt(row.reduce((sum, value) => sum + value * value, 0) / row.length)
+      expect(deviation).toBeGreaterThan(0.5)
+      expect(deviation).toBeLessThan(2)
+    }
+    expect(rows).not.toEqual(await logits({}, {}))
+  })
 
   test('are the same in every dtype, but for rounding, and wherever they lie', async () => {
     const [f32, f16, bf16] = await Promise.all(

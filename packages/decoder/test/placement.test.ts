@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { readConfig } from '../src/config.js'
 import { loadModel } from '../src/load-model.js'
 import { moduleSpecs } from '../src/model-specs.js'
-import { expectedNumbers, fixture, fixtureJson, withDirectory } from './fixtures.js'
+import { expectedNumbers, type FixtureName, fixture, fixtureJson, withDirectory } from './fixtures.js'
 import { hostLayers } from './host-layers.js'
 import { expectNothingLeft, withDevice, withModel } from './with-device.js'
 
@@ -34,6 +34,43 @@ describe('moduleSpecs', () => {
       'mlp.up_proj.weight [160,64] linear',
       'mlp.down_proj.weight [64,160] linear',
     ])
+  })
+
+  test('biases and the norms of heads belong to the layer, where the family has them', async () => {
+    const vectors = async (name: FixtureName) =>
+      moduleSpecs(await readConfig(fixture(name)), 'bf16')[1]!
+        .parameters.filter(({ shape }) => shape.length === 1)
+        .map((parameter) => `${parameter.name} [${parameter.shape}] ${parameter.use}`)
+    const norms = ['input_layernorm.weight [48] other', 'post_attention_layernorm.weight [48] other'] as const
+    expect(await vectors('mistral-bf16')).toEqual(norms)
+    expect(await vectors('qwen2-bf16')).toEqual([
+      norms[0],
+      'self_attn.q_proj.bias [48] other',
+      'self_attn.k_proj.bias [24] other',
+      'self_attn.v_proj.bias [24] other',
+      norms[1],
+    ])
+    expect(await vectors('qwen3-bf16-tied')).toEqual([
+      'input_layernorm.weight [40] other',
+      'self_attn.q_norm.weight [32] other',
+      'self_attn.k_norm.weight [32] other',
+      'post_attention_layernorm.weight [40] other',
+    ])
+  })
+
+  test('what reads one input is joined after loading, biases too', async () => {
+    const joined = async (name: FixtureName): Promise<string[]> => {
+      let parameters: string[] = []
+      const offload = hostLayers([], (placed) => {
+        const layer = placed.find(({ spec }) => spec.role === 'layer')!.parameters
+        parameters = [...layer].map(([key, { shape, use }]) => `${key} [${shape}] ${use}`)
+      })
+      await withModel(fixture(name), { offload }, async () => {})
+      return parameters.filter((parameter) => /qkv_proj|gate_up|q_proj|k_proj|v_proj/.test(parameter)).sort()
+    }
+    const matrices = ['mlp.gate_up_proj.weight [200,48] linear', 'self_attn.qkv_proj.weight [96,48] linear'] as const
+    expect(await joined('qwen2-bf16')).toEqual([matrices[0], 'self_attn.qkv_proj.bias [96] other', matrices[1]])
+    expect(await joined('mistral-bf16')).toEqual([matrices[0], 'self_attn.qkv_proj.weight [128,48] linear'])
   })
 
   test('a tied head owns nothing', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { TextStream } from '../src/text-stream.js'
 import { Tokenizer } from '../src/tokenizer.js'
-import { expectedText, fixture, fixtureJson, fixtureNames, withDirectory } from './fixtures.js'
+import { expectedText, fixture, fixtureJson, textFixtureNames, withDirectory } from './fixtures.js'
 
 async function read(directory: string): Promise<Tokenizer> {
   const tokenizer = await Tokenizer.read(directory)
@@ -9,7 +9,7 @@ async function read(directory: string): Promise<Tokenizer> {
   return tokenizer
 }
 
-describe.each(fixtureNames)('%s', (name) => {
+describe.each(textFixtureNames)('%s', (name) => {
   test('encodes as Hugging Face tokenizers does', async () => {
     const tokenizer = await read(fixture(name))
     for (const { text, ids, idsWithSpecialTokens } of (await expectedText(name)).tokenizer) {
@@ -25,7 +25,10 @@ describe.each(fixtureNames)('%s', (name) => {
       expect(tokenizer.decode(ids)).toBe(decodedWithoutSpecialTokens)
       const stream = new TextStream()
       const pieces = ids.map((id) => stream.push(tokenizer.bytesOf(id)))
-      expect([...pieces, stream.flush()].join('')).toBe(decoded)
+      // SentencePiece puts a space before a text; a stream may go on from another text and keeps it.
+      const [first] = ids
+      const space = name === 'mistral-bf16' && first !== undefined && !tokenizer.isSpecial(first) ? ' ' : ''
+      expect([...pieces, stream.flush()].join('')).toBe(space + decoded)
     }
   })
 

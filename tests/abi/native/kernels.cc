@@ -1,5 +1,11 @@
 #include "kernels.hpp"
 
+#include <spillway/kernel_image.hpp>
+
+namespace spillway::images {
+KernelImage saxpy();
+}
+
 namespace abi_probe {
 namespace {
 
@@ -36,13 +42,13 @@ void context(const spillway_twin_context* context, const void* raw) {
   *out++ = arguments->first == 1.5L ? 1 : 0;
 }
 
-constexpr spillway_kernel kernel(const char* name, spillway_host_twin twin) {
-  return {sizeof(spillway_kernel), 0, name, nullptr, 0, twin};
+constexpr spillway_kernel kernel(const char* name, spillway_host_twin twin, spillway::KernelImage image = {}) {
+  return {sizeof(spillway_kernel), 0, name, image.data, image.bytes, twin};
 }
 
 }  // namespace
 
-const spillway_kernel kSaxpy = kernel("saxpy", saxpy);
+const spillway_kernel kSaxpy = kernel("saxpy", saxpy, spillway::images::saxpy());
 const spillway_kernel kCover = kernel("cover", cover);
 const spillway_kernel kContext = kernel("context", context);
 const spillway_kernel kNoTwin = kernel("only_on_device", nullptr);

@@ -6,6 +6,7 @@
 #include "instance.hpp"
 #include "kernels.hpp"
 #include "plain_consumers.h"
+#include "planted_defects.hpp"
 #include "tables.hpp"
 #include "touch.hpp"
 
@@ -228,6 +229,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   spillway::export_function<fail_with_error>(env, exports, "failWithError");
   spillway::export_function<touch>(env, exports, "touch");
   spillway::export_function<address>(env, exports, "address");
+  spillway::export_function<planted_defect>(env, exports, "plantedDefect");
   spillway::export_function<hostile_calls>(env, exports, "hostileCalls");
   spillway::export_function<notify>(env, exports, "notify");
   spillway::export_function<notified>(env, exports, "notified");

@@ -2,9 +2,14 @@
 
 #include <atomic>
 #include <cstddef>
+#include <spillway/kernel_image.hpp>
 #include <vector>
 
 #include "instance.hpp"
+
+namespace spillway::images {
+KernelImage touch();
+}
 
 namespace abi_probe {
 namespace {
@@ -86,7 +91,8 @@ Napi::BigUint64Array numbers(const Napi::Value& value, uint64_t most) {
 
 }  // namespace
 
-const spillway_kernel kTouch = {sizeof(spillway_kernel), 0, "touch", nullptr, 0, touch_twin};
+const spillway::KernelImage kImage = spillway::images::touch();
+const spillway_kernel kTouch = {sizeof(spillway_kernel), 0, "touch", kImage.data, kImage.bytes, touch_twin};
 
 Napi::Value touch(const Napi::CallbackInfo& info) {
   Napi::BigUint64Array ranges = numbers(info[1], kMaxTouchRanges);

@@ -3,23 +3,9 @@
 
 #include <spillway/napi.hpp>
 
+#include "kernels/touch_arguments.hpp"
+
 namespace abi_probe {
-
-struct TouchRange {
-  uint64_t address;  // as the device sees it
-  uint64_t bytes;
-  uint64_t mode;  // SPILLWAY_ACCESS_*
-};
-
-inline constexpr uint32_t kMaxTouchRanges = 160;
-
-/// Only the head and `count` ranges are enqueued.
-struct TouchArguments {
-  uint64_t seed;
-  uint32_t count;
-  uint32_t parallel;
-  TouchRange ranges[kMaxTouchRanges];
-};
 
 /// Walks the ranges in order. A read folds every byte and its position into a running hash, which starts as the seed; a
 /// write writes bytes made of the hash and their positions; both: reads all of the range, then writes it. With

@@ -28,19 +28,28 @@ struct Queries {
   uint64_t count() const { return rows * heads; }
 };
 
-/// Of the block's positions, how many a row sees: 0 … block.
-SPILLWAY_INLINE uint64_t visible(int64_t row_position, uint64_t start, uint64_t block) {
-  const int64_t seen = row_position - static_cast<int64_t>(start) + 1;
-  return seen < 0 ? 0 : smaller(static_cast<uint64_t>(seen), block);
+/// Positions of the cache, or of one block of it: [begin, end).
+struct Range {
+  int64_t begin, end;
+  bool empty() const { return begin >= end; }
+  uint64_t size() const { return empty() ? 0 : static_cast<uint64_t>(end - begin); }
+};
+
+/// What a row sees of the block of positions [start, start + block), counted from its start.
+SPILLWAY_INLINE Range visible(const Range& seen, uint64_t start, uint64_t block) {
+  const int64_t first = static_cast<int64_t>(start), length = static_cast<int64_t>(block);
+  const int64_t begin = seen.begin - first, end = seen.end - first;
+  return {begin < 0 ? 0 : begin, end < length ? end : length};
 }
 
 /// From scores to probabilities, of one query and block; scales back what was summed under a smaller maximum.
-SPILLWAY_INLINE void softmax_step(State& s, uint64_t query, const float* scores, uint64_t seen, uint64_t head_dim) {
-  const MaskLanes lane = {SPILLWAY_LANE_NUMBERS};
-  const MaskLanes limit = MaskLanes{} + static_cast<int32_t>(seen);
+SPILLWAY_INLINE void softmax_step(State& s, uint64_t query, const float* scores, const Range& seen, uint64_t head_dim) {
+  const MaskLanes lane = {SPILLWAY_LANE_NUMBERS}, right_lane = lane + static_cast<int32_t>(kLanes);
+  const MaskLanes begin = MaskLanes{} + static_cast<int32_t>(seen.begin);
+  const MaskLanes end = MaskLanes{} + static_cast<int32_t>(seen.end);
   const Lanes none = broadcast(-__builtin_inff());
-  const Lanes left = select(lane < limit, load(scores), none);
-  const Lanes right = select(lane + static_cast<int32_t>(kLanes) < limit, load(scores + kLanes), none);
+  const Lanes left = select((lane >= begin) & (lane < end), load(scores), none);
+  const Lanes right = select((right_lane >= begin) & (right_lane < end), load(scores + kLanes), none);
   const float before = s.maximum[query], largest = maximum(select(right > left, right, left));
   const float now = largest > before ? largest : before;
   if (now != before) {
@@ -55,12 +64,15 @@ SPILLWAY_INLINE void softmax_step(State& s, uint64_t query, const float* scores,
   s.total[query] += sum(left_power + right_power);
 }
 
-/// y += probabilities · panel for queries [first, last), over `depth` positions and `columns` columns from `column` on.
-SPILLWAY_INLINE void add_values(State& s, uint64_t first, uint64_t last, uint64_t depth, uint64_t column,
+/// y += probabilities · panel for queries [first, last), over the positions `seen` of the block and `columns` columns
+/// from `column` on.
+SPILLWAY_INLINE void add_values(State& s, uint64_t first, uint64_t last, const Range& seen, uint64_t column,
                                 uint64_t columns) {
+  const float* panel = s.panel + static_cast<uint64_t>(seen.begin) * kPanel;
   for (uint64_t query = first; query < last; query += kTileRows) {
     const uint64_t count = smaller(kTileRows, last - query);
-    multiply_panel(count, s.probabilities + query * kPanel, kPanel, s.panel, depth, s.tile);
+    const float* probabilities = s.probabilities + query * kPanel + seen.begin;
+    multiply_panel(count, probabilities, kPanel, panel, seen.size(), s.tile);
     for (uint64_t r = 0; r < count; ++r) {
       float* y = s.y[query + r] + column;
       for (uint64_t j = 0; j < columns; ++j) y[j] += s.tile[r * kPanel + j];
@@ -76,14 +88,18 @@ void attend(const AttentionArgs& a, const Queries& queries, State& s) {
   const uint64_t cache_column = queries.head / group * head_dim;
   const int64_t position = int64_t{*a.position} + static_cast<int64_t>(queries.row);
   const int64_t context = a.context;
+  const int64_t window = a.window == 0 ? context : int64_t{a.window};
   // Positions outside the cache see nothing: no score, a sum of zero, and so NaN.
-  const auto row_position = [&](uint64_t row) {
+  const auto seen_by = [&](uint64_t row) {
     const int64_t at = position + static_cast<int64_t>(row);
-    return at < context ? at : -1;
+    if (at < 0 || at >= context) return Range{0, 0};
+    return Range{at < window ? 0 : at + 1 - window, at + 1};
   };
-  int64_t last = -1;
+  // Of all rows together.
+  Range seen = {context, 0};
   for (uint64_t row = 0; row < queries.rows; ++row) {
-    if (row_position(row) > last) last = row_position(row);
+    const Range by_row = seen_by(row);
+    if (!by_row.empty()) seen = {by_row.begin < seen.begin ? by_row.begin : seen.begin, by_row.end};
     for (uint64_t head = 0; head < queries.heads; ++head) {
       const uint64_t query = row * queries.heads + head;
       const float* q = a.qkv + (queries.row + row) * qkv_width + (queries.head + head) * head_dim;
@@ -94,32 +110,36 @@ void attend(const AttentionArgs& a, const Queries& queries, State& s) {
       s.total[query] = 0;
     }
   }
-  for (uint64_t start = 0; static_cast<int64_t>(start) <= last; start += kPanel) {
-    const uint64_t block = smaller(kPanel, static_cast<uint64_t>(last) + 1 - start);
+  // Blocks start where they would without a window: which rows are computed together changes nothing.
+  const uint64_t first = static_cast<uint64_t>(seen.begin) / kPanel * kPanel, end = static_cast<uint64_t>(seen.end);
+  for (uint64_t start = first; start < end; start += kPanel) {
+    const uint64_t block = smaller(kPanel, end - start);
     const uint64_t cache_offset = start * cache_width + cache_column;
     pack_panel(static_cast<const Element*>(a.keys) + cache_offset, cache_width, block, head_dim, s.panel);
     for (uint64_t query = 0; query < queries.count(); query += kTileRows) {
       const uint64_t count = smaller(kTileRows, queries.count() - query);
       multiply_panel(count, s.q + query * head_dim, head_dim, s.panel, head_dim, s.tile);
       for (uint64_t r = 0; r < count; ++r) {
-        const uint64_t seen = visible(row_position((query + r) / queries.heads), start, block);
-        if (seen > 0) softmax_step(s, query + r, s.tile + r * kPanel, seen, head_dim);
+        const Range in_block = visible(seen_by((query + r) / queries.heads), start, block);
+        if (!in_block.empty()) softmax_step(s, query + r, s.tile + r * kPanel, in_block, head_dim);
       }
     }
     const Element* values = static_cast<const Element*>(a.values) + cache_offset;
     bool all_visible = true;
-    for (uint64_t row = 0; row < queries.rows; ++row) all_visible &= visible(row_position(row), start, block) == block;
+    for (uint64_t row = 0; row < queries.rows; ++row)
+      all_visible &= visible(seen_by(row), start, block).size() == block;
     for (uint64_t column = 0; column < head_dim; column += kPanel) {
       const uint64_t columns = smaller(kPanel, head_dim - column);
       widen_panel(values + column, cache_width, block, columns, s.panel);
       if (all_visible) {
-        add_values(s, 0, queries.count(), block, column, columns);
+        add_values(s, 0, queries.count(), {0, static_cast<int64_t>(block)}, column, columns);
         continue;
       }
-      // Row by row: a probability of zero times what a later row holds would let that row's NaN or infinity in.
+      // Row by row: a probability of zero times what the row does not see would let its NaN or infinity in.
       for (uint64_t row = 0; row < queries.rows; ++row) {
-        const uint64_t seen = visible(row_position(row), start, block);
-        add_values(s, row * queries.heads, (row + 1) * queries.heads, seen, column, columns);
+        const Range in_block = visible(seen_by(row), start, block);
+        if (in_block.empty()) continue;
+        add_values(s, row * queries.heads, (row + 1) * queries.heads, in_block, column, columns);
       }
     }
   }
@@ -141,7 +161,8 @@ void attention(const spillway_twin_context* context, const AttentionArgs& a) {
   // Rows in the slowest place: neighbouring pieces cost about the same.
   const uint64_t count = row_pieces * a.key_value_heads * head_pieces;
   const int64_t end_position = int64_t{*a.position} + a.rows;
-  const uint64_t positions = end_position < 0 ? 0 : smaller<uint64_t>(static_cast<uint64_t>(end_position), a.context);
+  uint64_t positions = end_position < 0 ? 0 : smaller<uint64_t>(static_cast<uint64_t>(end_position), a.context);
+  if (a.window != 0) positions = smaller(positions, a.window + rows);
   const uint64_t cost = positions * a.head_dim / kLanes * (rows * heads + 4);
   parallel_for(context, count, grain_of(cost), [&](uint64_t begin, uint64_t end) {
     State state;

@@ -1,0 +1,69 @@
+import type { OffloadedModule, RandomForward } from './random-model.js'
+
+export interface Read {
+  /** `module.parameter` that owns the bytes. */
+  readonly name: string
+  readonly version: number
+  readonly bytes: number
+}
+
+/** What the ring does by the rules in README.md: who is in each slot, with the bytes of when. */
+export class SlotModel {
+  readonly elements: readonly OffloadedModule[]
+  readonly slotCount: number
+  /** Of the bytes on the host, or on the device where they are resident. */
+  readonly versions: Map<string, number>
+  readonly #slots: { element: number; versions: Map<string, number> }[]
+  copies = 0
+  copiedBytes = 0
+
+  /** Every slot holds its first element. */
+  constructor(elements: readonly OffloadedModule[], prefetchStep: number, versions: ReadonlyMap<string, number>) {
+    this.versions = new Map(versions)
+    this.elements = elements
+    this.slotCount = Math.min(prefetchStep, elements.length)
+    this.#slots = Array.from({ length: this.slotCount }, () => ({ element: -1, versions: new Map() }))
+    this.#restore()
+  }
+
+  get slotBytes(): number {
+    const largest = this.#slots.map((_, k) =>
+      Math.max(...this.elements.filter((_, i) => i % this.slotCount === k).map(({ slabBytes }) => slabBytes)),
+    )
+    return largest.reduce((sum, bytes) => sum + bytes, 0)
+  }
+
+  #restore(): void {
+    for (let k = 0; k < this.slotCount; k++) this.#put(k)
+  }
+
+  /** A forward, done now; `reads`: every read in order, as `module.parameter` of the owner. */
+  forward({ visits, fails }: RandomForward, readsOf: (module: string) => readonly Omit<Read, 'version'>[]): Read[] {
+    const seen: Read[] = []
+    for (const [i, { module, reads }] of visits.entries()) {
+      const element = this.elements.findIndex(({ name }) => name === module)
+      if (element >= 0) this.#put(element)
+      if (reads !== 'none') {
+        const slot = element < 0 ? undefined : this.#slots[element % this.slotCount]
+        for (const read of readsOf(module)) {
+          seen.push({ ...read, version: slot?.versions.get(read.name) ?? this.versions.get(read.name)! })
+        }
+      }
+      if (element < 0 || (fails === 'within' && i === visits.length - 1)) continue
+      const next = element + this.slotCount
+      this.#put(next < this.elements.length ? next : element % this.slotCount)
+    }
+    this.#restore()
+    return seen
+  }
+
+  #put(element: number): void {
+    const slot = this.#slots[element % this.slotCount]!
+    if (slot.element === element) return
+    slot.element = element
+    const { name, parameters, slabBytes } = this.elements[element]!
+    slot.versions = new Map(parameters.map((one) => [`${name}.${one.name}`, this.versions.get(`${name}.${one.name}`)!]))
+    this.copies++
+    this.copiedBytes += slabBytes
+  }
+}

@@ -1,0 +1,154 @@
+// Every call of the public interface of @spillway/device, as data: what it is called on, and what it takes.
+//
+// A call's arguments are described by what a correct program would pass:
+//   'size' | 'offset' | 'byte' | 'text' | …: a plain value (plain-values.mjs)
+//   { handle: [kinds] }: an object of one of these kinds; { native: kind }: the native handle of one
+//   { options: { field: argument, … } }: an object; every field may be left out unless named in `needed`
+
+const handle = (...kinds) => ({ handle: kinds })
+const options = (fields, needed = []) => ({ options: fields, needed })
+const anyBuffer = handle('device-buffer', 'host-buffer')
+const copyRange = options({ toOffset: 'offset', fromOffset: 'offset', bytes: 'count' })
+const fillRange = options({ offset: 'offset', bytes: 'count' })
+const abortable = options({ signal: 'signal' })
+const failure = options({ at: 'failurePoint', number: 'failureNumber' }, ['at', 'number'])
+
+const everyObject = {
+  'device-buffer': ['bytes', 'pointer', 'tag', 'kind', 'storage'],
+  'host-buffer': ['bytes', 'kind', 'storage'],
+  device: ['kind', 'name', 'type'],
+  event: ['kind'],
+  graph: ['kind', 'nodeCount'],
+  range: ['bytes', 'kind'],
+  physical: ['bytes', 'kind'],
+  stream: ['kind', 'priority'],
+}
+
+/** Class of the package, by the kind of object. */
+export const classNames = {
+  device: 'NativeDevice',
+  stream: 'NativeStream',
+  event: 'NativeEvent',
+  graph: 'NativeGraph',
+  'device-buffer': 'NativeDeviceBuffer',
+  'host-buffer': 'NativeHostBuffer',
+  range: 'AddressRange',
+  physical: 'PhysicalMemory',
+  virtualMemory: 'VirtualMemory',
+}
+
+/** Objects that hang on a device. */
+export const parts = ['virtualMemory', 'budget', 'failures', 'checker']
+
+/**
+ * @typedef {object} Call
+ * @property {string} name
+ * @property {string} [on]      kind of object it is a method (or getter) of; else a function of the package
+ * @property {string} [member]  of its prototype
+ * @property {'method' | 'getter' | 'function' | 'construct'} how
+ * @property {unknown[]} takes
+ * @property {number} needs     how many of them a correct program always passes
+ * @property {string} [makes]   kind of what it returns
+ * @property {boolean} [ends]   disposes what it is called on
+ * @property {number} weight    how often the fuzzer picks it
+ */
+
+/** @type {Call[]} */
+export const calls = []
+
+const method = (on, member, takes = [], { needs = takes.length, weight = 4, ...more } = {}) =>
+  calls.push({ name: `${on}.${String(member)}`, on, member, how: 'method', takes, needs, weight, ...more })
+const getter = (on, member) =>
+  calls.push({ name: `${on}.${member}`, on, member, how: 'getter', takes: [], needs: 0, weight: 1 })
+const free = (name, takes = [], { needs = takes.length, weight = 1, how = 'function', ...more } = {}) =>
+  calls.push({ name, how, takes, needs, weight, ...more })
+
+free(
+  'openDevice',
+  [
+    'selector',
+    options(
+      {
+        memoryLimitBytes: 'memoryLimit',
+        threads: 'threads',
+        linkBytesPerSecond: 'linkRate',
+        linkLatencyMs: 'linkLatency',
+        check: 'boolean',
+        adversarialSeed: 'seed',
+        injectFailure: failure,
+      },
+      ['memoryLimitBytes'],
+    ),
+  ],
+  { makes: 'device', weight: 1 },
+)
+free('cudaStatus')
+free('systemMemory')
+free('attach')
+free('handleOf', [handle(...Object.keys(everyObject))], { weight: 2 })
+
+method('device', 'counters', [], { weight: 2 })
+method('device', 'createStream', [options({ priority: 'priority' })], { needs: 0, makes: 'stream', weight: 5 })
+method('device', 'createEvent', [], { makes: 'event', weight: 5 })
+method('device', 'allocate', ['size', options({ tag: 'text', stream: handle('stream'), module: 'text' }, ['tag'])], {
+  makes: 'device-buffer',
+  weight: 8,
+})
+method('device', 'allocateHost', ['size', options({ storage: 'storage', signal: 'signal' }, ['storage'])], {
+  makes: 'host-buffer',
+  weight: 8,
+})
+
+method('stream', 'record', [handle('event')], { weight: 8 })
+method('stream', 'wait', [handle('event'), options({ external: 'boolean' })], { needs: 1, weight: 8 })
+method('stream', 'copy', [anyBuffer, anyBuffer, copyRange], { needs: 2, weight: 20 })
+method('stream', 'fill', [anyBuffer, 'byte', fillRange], { needs: 2, weight: 12 })
+method('stream', 'beginCapture', [], { weight: 2 })
+method('stream', 'endCapture', [], { makes: 'graph', weight: 4 })
+method('stream', 'launch', [handle('graph')], { weight: 8 })
+method('stream', 'synchronize', [abortable], { needs: 0, weight: 6 })
+getter('stream', 'capturing')
+
+method('host-buffer', 'write', ['source', 'offset'], { needs: 1, weight: 8 })
+method('host-buffer', 'read', ['offset', 'count'], { needs: 0, weight: 6 })
+
+method('virtualMemory', 'reserve', ['granules'], { makes: 'range', weight: 4 })
+method('virtualMemory', 'createPhysical', ['granules', 'text'], { makes: 'physical', weight: 4 })
+method('range', 'map', ['granularOffset', handle('physical')], { weight: 14 })
+method('range', 'unmap', ['granularOffset', 'granules'], { weight: 12 })
+method('range', 'buffer', ['offset', 'size'], { makes: 'device-buffer', weight: 6 })
+
+for (const member of ['limitBytes', 'usedBytes', 'peakBytes', 'usedBytesByTag']) getter('budget', member)
+method('failures', 'arm', [failure], { weight: 4 })
+method('failures', 'disarm', [], { weight: 2 })
+getter('failures', 'fired')
+method('failures', 'passed', [], { weight: 1 })
+method('checker', 'takeViolations', [], { weight: 3 })
+
+for (const kind of Object.keys(everyObject)) {
+  const weight = kind === 'device' ? 0.3 : 2
+  method(kind, 'dispose', [], { ends: true, weight })
+  method(kind, Symbol.asyncDispose, [], { ends: true, weight: weight / 4 })
+  getter(kind, 'disposed')
+}
+
+// Classes that a program can reach but is not meant to construct: with a handle of its own it makes a second object
+// for the same thing.
+for (const [kind, name] of Object.entries(classNames)) {
+  if (kind === 'virtualMemory') continue
+  free(`new ${name}`, [{ native: kind }, 'text'], { how: 'construct', makes: kind, weight: 1 })
+}
+free('new VirtualMemory', [{ native: 'device' }], { how: 'construct', weight: 1 })
+
+/** A kernel, through another addon: only with numbers, what it checks of its own arguments is not the device's. */
+calls.push({
+  name: 'kernel',
+  on: 'stream',
+  how: 'kernel',
+  takes: [anyBuffer, 'offset', 'count', 'touchMode', 'boolean'],
+  needs: 5,
+  weight: 8,
+})
+
+/** What programs have no business calling. */
+export const notPublic = new Set(['checker.close'])
