@@ -13,6 +13,13 @@ inline void check_range(const char* call, const char* what, uint64_t buffer_byte
   }
 }
 
+/// Addresses, not buffers: two buffers may lie over the same memory.
+inline void check_apart(uint64_t to, uint64_t from, uint64_t bytes) {
+  if (to < from + bytes && from < to + bytes) {
+    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "copy", "the source and the target of a copy overlap");
+  }
+}
+
 /// reachable: the device can read the buffer in place.
 inline void check_access(const char* kernel, const spillway_access& access, uint64_t buffer_bytes, bool reachable) {
   if (access.mode == 0 || (access.mode & ~(SPILLWAY_ACCESS_READ | SPILLWAY_ACCESS_WRITE)) != 0) {

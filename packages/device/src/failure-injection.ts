@@ -4,7 +4,7 @@ import { readOptions } from './call-options.js'
 import { ownBy, ownerOf } from './native-object.js'
 
 /** Where the host device can be made to fail. In the order of the addon's enumeration. */
-export const failurePoints = ['allocation', 'copy', 'launch', 'event', 'mapping', 'stream', 'capture'] as const
+const failurePoints = ['allocation', 'copy', 'launch', 'event', 'mapping', 'stream', 'capture'] as const
 
 /**
  * - `allocation`: device, host and physical memory; fails with SPILLWAY_OUT_OF_MEMORY, all others with SPILLWAY_SYSTEM

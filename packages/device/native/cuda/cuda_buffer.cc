@@ -28,6 +28,7 @@ spillway_buffer_info CudaBuffer::info() const {
   info.bytes = bytes_;
   const bool reachable = storage_ == SPILLWAY_STORAGE_DEVICE || storage_ == SPILLWAY_STORAGE_MAPPED;
   info.device_address = reachable ? address_ : 0;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver gives addresses as numbers
   info.host_address = on_device() ? nullptr : reinterpret_cast<void*>(address_);
   return info;
 }
@@ -69,6 +70,7 @@ HostMemory::HostMemory(CudaDevice& device, uint32_t storage, uint64_t bytes)
 
 HostMemory::~HostMemory() {
   if (address_ == 0) return;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): as above
   auto* data = reinterpret_cast<void*>(address_);
   if (storage() == SPILLWAY_STORAGE_PAGEABLE) {
     munmap(data, bytes());

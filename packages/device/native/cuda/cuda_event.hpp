@@ -1,5 +1,7 @@
 #pragma once
 
+#include <atomic>
+
 #include "../device.hpp"
 #include "cuda_device.hpp"
 
@@ -18,8 +20,12 @@ class CudaEvent final : public Event {
     driver().cuEventDestroy(handle_);
   }
   EventHandle handle() const { return handle_; }
+  /// The capture it was recorded in last; 0: none.
+  uint64_t capture_id() const { return capture_id_.load(std::memory_order_relaxed); }
+  void set_capture_id(uint64_t id) { capture_id_.store(id, std::memory_order_relaxed); }
 
  private:
+  std::atomic<uint64_t> capture_id_{0};
   EventHandle handle_ = nullptr;
 };
 

@@ -23,8 +23,10 @@ class CaptureRecord {
     void add(const Totals& more);
     void add_to(Counters& counters) const;
   };
-  std::mutex mutex;  // guards the rest
-  KeptObjects kept;
+  explicit CaptureRecord(uint64_t driver_id) : id(driver_id) {}
+  const uint64_t id;  // the driver's
+  std::mutex mutex;   // guards the rest until the capture has ended; then nothing changes any more
+  KeptObjects kept{KeptObjects::Purpose::kHeld};
   Totals totals;
 };
 
@@ -35,7 +37,7 @@ class CudaGraph final : public Graph {
   ~CudaGraph() override;
   uint32_t node_count() const override { return node_count_; }
   GraphExecutable executable() const { return executable_; }
-  const CaptureRecord& record() const { return *record_; }
+  CaptureRecord& record() const { return *record_; }
 
  private:
   const std::shared_ptr<CaptureRecord> record_;

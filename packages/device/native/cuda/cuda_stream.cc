@@ -89,16 +89,28 @@ void CudaStream::notify(std::function<void(spillway_status)> done) {
 void CudaStream::record(Event& event) {
   cuda().enter("event_record");
   auto& target = static_cast<CudaEvent&>(event);
+  std::shared_ptr<CaptureRecord> record = capture("event_record");
   cuda().check(driver().cuEventRecord(target.handle(), queue_->handle()), "cuEventRecord");
+  target.set_capture_id(record ? record->id : 0);
 }
 
 void CudaStream::wait(Event& event, bool external) {
   cuda().enter("event_wait");
   auto& source = static_cast<CudaEvent&>(event);
-  std::shared_ptr<CaptureRecord> record = external ? capture("event_wait") : nullptr;
-  // The replays read the event.
-  if (record) keep(record, static_cast<Object&>(source));
-  cuda().check(driver().cuStreamWaitEvent(queue_->handle(), source.handle(), record ? kExternal : 0),
+  std::shared_ptr<CaptureRecord> record = capture("event_wait");
+  if (!record) {
+    cuda().check(driver().cuStreamWaitEvent(queue_->handle(), source.handle(), 0), "cuStreamWaitEvent");
+    return;
+  }
+  if (external) {
+    // The replays read the event.
+    keep(record, static_cast<Object&>(source));
+  } else if (source.capture_id() != record->id) {
+    // The driver would refuse it too, and break the capture.
+    fail(SPILLWAY_STATUS_CAPTURE, "event_wait",
+         "the event was not recorded in this capture; to wait for it at every replay, ask for an external wait");
+  }
+  cuda().check(driver().cuStreamWaitEvent(queue_->handle(), source.handle(), external ? kExternal : 0),
                "cuStreamWaitEvent");
 }
 
@@ -108,6 +120,7 @@ void CudaStream::copy(Buffer& to_buffer, uint64_t to_offset, Buffer& from_buffer
   auto& from = static_cast<CudaBuffer&>(from_buffer);
   check_range("copy", "target", to.bytes(), to_offset, bytes);
   check_range("copy", "source", from.bytes(), from_offset, bytes);
+  check_apart(to.address() + to_offset, from.address() + from_offset, bytes);
   cuda().enter("copy");
   std::shared_ptr<CaptureRecord> record = capture("copy");
   if (record && (to.storage() == SPILLWAY_STORAGE_PAGEABLE || from.storage() == SPILLWAY_STORAGE_PAGEABLE)) {
@@ -189,7 +202,7 @@ void CudaStream::begin_capture() {
   cuda().check(driver().cuStreamBeginCapture(queue_->handle(), kThreadLocal), "cuStreamBeginCapture");
   int32_t status = kNotCapturing;
   cuda().check(driver().cuStreamGetCaptureInfo(queue_->handle(), &status, &capture_id_), "cuStreamGetCaptureInfo");
-  cuda().add_capture(capture_id_, std::make_shared<CaptureRecord>());
+  cuda().add_capture(capture_id_, std::make_shared<CaptureRecord>(capture_id_));
 }
 
 Graph* CudaStream::end_capture() {
@@ -213,11 +226,7 @@ void CudaStream::replay(Graph& graph) {
   cuda().enter("graph_launch");
   refuse_in_capture("graph_launch", "launching a graph");
   auto& source = static_cast<CudaGraph&>(graph);
-  queue_->keep(static_cast<Object&>(source));
-  // Its addresses must have memory now, as for any other work.
-  source.record().kept.each([&](Object& object) {
-    if (object.kind() == SPILLWAY_KIND_DEVICE_BUFFER) queue_->keep(static_cast<CudaBuffer&>(object));
-  });
+  queue_->keep(source);
   cuda().check(driver().cuGraphLaunch(source.executable(), queue_->handle()), "cuGraphLaunch");
   source.record().totals.add_to(cuda().counters());
   cuda().counters().graph_launches.fetch_add(1, std::memory_order_relaxed);

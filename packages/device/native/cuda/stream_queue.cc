@@ -5,6 +5,7 @@
 
 #include "../failure.hpp"
 #include "cuda_device.hpp"
+#include "cuda_graph.hpp"
 
 namespace spillway::device::cuda {
 
@@ -14,21 +15,54 @@ constexpr uint32_t kDisableTiming = 2;
 // So many objects are kept before somebody looks whether they are still needed.
 constexpr size_t kKeptBeforeTrim = 4096;
 
+static CudaBuffer* as_buffer(Object* object) {
+  const uint32_t kind = object->kind();
+  const bool buffer = kind == SPILLWAY_KIND_DEVICE_BUFFER || kind == SPILLWAY_KIND_HOST_BUFFER;
+  return buffer ? static_cast<CudaBuffer*>(object) : nullptr;
+}
+
 void KeptObjects::keep(CudaBuffer& buffer) {
   if (objects_.contains(&buffer)) return;
-  buffer.begin_use();
+  if (purpose_ == Purpose::kUsed) buffer.begin_use();
   keep(static_cast<Object&>(buffer));
+}
+
+void KeptObjects::keep(CudaGraph& graph) {
+  if (objects_.contains(&graph)) return;
+  if (purpose_ == Purpose::kUsed) graph.record().kept.begin_use();
+  keep(static_cast<Object&>(graph));
 }
 
 void KeptObjects::keep(Object& object) {
   if (objects_.insert(&object).second) object.retain();
 }
 
+void KeptObjects::begin_use() {
+  for (auto at = objects_.begin(); at != objects_.end(); ++at) {
+    CudaBuffer* buffer = as_buffer(*at);
+    if (buffer == nullptr) continue;
+    try {
+      buffer->begin_use();
+    } catch (...) {
+      for (auto begun = objects_.begin(); begun != at; ++begun) {
+        if (CudaBuffer* earlier = as_buffer(*begun)) earlier->end_use();
+      }
+      throw;
+    }
+  }
+}
+
+void KeptObjects::end_use() noexcept {
+  for (Object* object : objects_) {
+    if (CudaBuffer* buffer = as_buffer(object)) buffer->end_use();
+  }
+}
+
 void KeptObjects::release() noexcept {
   for (Object* object : objects_) {
-    const uint32_t kind = object->kind();
-    if (kind == SPILLWAY_KIND_DEVICE_BUFFER || kind == SPILLWAY_KIND_HOST_BUFFER) {
-      static_cast<CudaBuffer*>(object)->end_use();
+    if (purpose_ == Purpose::kUsed) {
+      if (CudaBuffer* buffer = as_buffer(object)) buffer->end_use();
+      if (object->kind() == SPILLWAY_KIND_GRAPH) static_cast<CudaGraph*>(object)->record().kept.end_use();
     }
     object->release();
   }
@@ -65,7 +99,7 @@ void StreamQueue::push(std::unique_lock<std::mutex>& lock, std::function<void(sp
     event = nullptr;
   }
   points_.push_back({event, std::move(kept_), std::move(done)});
-  kept_ = {};
+  kept_ = KeptObjects();
   lock.unlock();
   wake_.notify_one();
 }
@@ -122,7 +156,7 @@ void StreamQueue::work() {
     points_.pop_front();
     lock.unlock();
     // The objects first: who is told that all is done may count them.
-    point.kept = {};
+    point.kept = KeptObjects();
     if (point.done) point.done(status);
     point = {};
     lock.lock();

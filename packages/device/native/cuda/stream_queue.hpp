@@ -15,30 +15,36 @@
 
 namespace spillway::device::cuda {
 
-/// Objects that enqueued work uses; buffers are in use for as long.
+class CudaGraph;
+
+/// Objects that enqueued work uses, or may use later: what is only held may lose its memory meanwhile.
 class KeptObjects {
  public:
-  KeptObjects() = default;
+  enum class Purpose : bool { kHeld, kUsed };
+  explicit KeptObjects(Purpose purpose = Purpose::kUsed) : purpose_(purpose) {}
   KeptObjects(const KeptObjects&) = delete;
   KeptObjects& operator=(const KeptObjects&) = delete;
-  KeptObjects(KeptObjects&& other) noexcept : objects_(std::exchange(other.objects_, {})) {}
+  KeptObjects(KeptObjects&& other) noexcept : purpose_(other.purpose_), objects_(std::exchange(other.objects_, {})) {}
   KeptObjects& operator=(KeptObjects&& other) noexcept {
     release();
+    purpose_ = other.purpose_;
     objects_ = std::exchange(other.objects_, {});
     return *this;
   }
   ~KeptObjects() { release(); }
   /// Throws, and keeps nothing, when a buffer has no memory behind it.
   void keep(CudaBuffer& buffer);
+  /// With the buffers of its work.
+  void keep(CudaGraph& graph);
   void keep(Object& object);
   size_t size() const { return objects_.size(); }
-  template <typename Visit>
-  void each(Visit visit) const {
-    for (Object* object : objects_) visit(*object);
-  }
+  /// Uses all that is held. Throws, and uses nothing, when a buffer has no memory behind it.
+  void begin_use();
+  void end_use() noexcept;
 
  private:
   void release() noexcept;
+  Purpose purpose_;
   std::unordered_set<Object*> objects_;
 };
 

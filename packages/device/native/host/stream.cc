@@ -129,9 +129,8 @@ void HostStream::copy(Buffer& to_buffer, uint64_t to_offset, Buffer& from_buffer
   auto& from = static_cast<HostBuffer&>(from_buffer);
   check_range("copy", "target", to.bytes(), to_offset, bytes);
   check_range("copy", "source", from.bytes(), from_offset, bytes);
-  if (&to == &from && to_offset < from_offset + bytes && from_offset < to_offset + bytes && bytes > 0) {
-    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "copy", "the source and the target of a copy overlap");
-  }
+  check_apart(reinterpret_cast<uint64_t>(to.data()) + to_offset, reinterpret_cast<uint64_t>(from.data()) + from_offset,
+              bytes);
   if (to.storage() == SPILLWAY_STORAGE_PAGEABLE || from.storage() == SPILLWAY_STORAGE_PAGEABLE) {
     // A driver copies unpinned memory through a buffer of its own, on the caller's time: nothing it could record.
     refuse_in_capture("copy", "copying unpinned host memory");
