@@ -43,8 +43,7 @@ spillway_kernels(main native/set.cu OPTIONS -DVALUE=3)
     const { stdout, stderr } = spawnSync(command, args, {
       cwd: folder,
       encoding: 'utf8',
-      // Without a sanitizer's runtime, which belongs into node alone.
-      env: { ...process.env, SPILLWAY_CUDA: '', LD_PRELOAD: '' },
+      env: { ...process.env, SPILLWAY_CUDA: '' },
     })
     return stdout + stderr.replace(/\s+/g, ' ')
   }
