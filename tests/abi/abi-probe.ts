@@ -46,6 +46,7 @@ export interface AbiProbe {
   ): void
   address(buffer: NativeHandle): bigint
   hostileCalls(device: NativeHandle, stream: NativeHandle): number[]
+  rawStream(stream: NativeHandle, buffer: NativeHandle): bigint
   notify(stream: NativeHandle): void
   notified(): number
 }

@@ -18,3 +18,30 @@ export async function openCuda(options: OpenDeviceOptions = {}): Promise<NativeD
 }
 
 afterAll(() => first?.dispose())
+
+/** PTX of `add_one(uint32_t* data, uint32_t count)`, for threads in one dimension. */
+export const addKernel = `.version 7.0
+.target sm_80
+.address_size 64
+.visible .entry add_one(.param .u64 data, .param .u32 count)
+{
+  .reg .pred %outside;
+  .reg .b32 %i, %block, %size, %thread, %count, %value;
+  .reg .b64 %data, %at;
+  ld.param.u64 %data, [data];
+  ld.param.u32 %count, [count];
+  mov.u32 %block, %ctaid.x;
+  mov.u32 %size, %ntid.x;
+  mov.u32 %thread, %tid.x;
+  mad.lo.u32 %i, %block, %size, %thread;
+  setp.ge.u32 %outside, %i, %count;
+  @%outside ret;
+  cvta.to.global.u64 %data, %data;
+  mul.wide.u32 %at, %i, 4;
+  add.u64 %at, %data, %at;
+  ld.global.u32 %value, [%at];
+  add.u32 %value, %value, 1;
+  st.global.u32 [%at], %value;
+  ret;
+}
+`

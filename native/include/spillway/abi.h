@@ -20,7 +20,7 @@ extern "C" {
 
 /* Before 1.0 both must match; from 1.0 on minors only append. */
 #define SPILLWAY_ABI_MAJOR 0u
-#define SPILLWAY_ABI_MINOR 1u
+#define SPILLWAY_ABI_MINOR 2u
 
 #define SPILLWAY_API_TAG_LOWER 0x8c5b1f3e90a7d264ull
 #define SPILLWAY_API_TAG_UPPER 0x41d0e6b27f9c358aull
@@ -73,7 +73,8 @@ typedef struct spillway_graph spillway_graph;   /* keeps its device and the buff
 #define SPILLWAY_KIND_GRAPH 6u
 #define SPILLWAY_KIND_ADDRESS_RANGE 7u
 #define SPILLWAY_KIND_PHYSICAL_MEMORY 8u
-#define SPILLWAY_KIND_COUNT 9u
+#define SPILLWAY_KIND_KERNEL 9u /* of an image that a program brought itself */
+#define SPILLWAY_KIND_COUNT 10u
 
 /* What a JavaScript handle's External points to. Made and freed by the device addon; only the thread of its
  * environment touches it. object is NULL after dispose. A borrower that keeps the object past the call retains it. */
@@ -122,6 +123,7 @@ typedef struct spillway_budget {
   uint64_t limit_bytes;
   uint64_t used_bytes;
   uint64_t peak_bytes;
+  uint64_t available_bytes; /* now: what the limit leaves, and no more than others leave free */
 } spillway_budget;
 
 /* ---- kernels -------------------------------------------------------------------------------------------------- */
@@ -224,7 +226,8 @@ typedef struct spillway_api {
                                    spillway_buffer** out, spillway_error* error);
   spillway_status (*buffer_info)(spillway_buffer* buffer, spillway_buffer_info* out, spillway_error* error);
 
-  spillway_status (*copy)(spillway_stream* stream, const spillway_copy* copy, spillway_error* error);
+  /* All of them or, when one is refused, none; ordered among each other only by what follows on the stream. */
+  spillway_status (*copy)(spillway_stream* stream, const spillway_copy* copies, uint32_t count, spillway_error* error);
   spillway_status (*fill)(spillway_stream* stream, spillway_buffer* to, uint64_t offset, uint64_t bytes, uint8_t value,
                           spillway_error* error);
   spillway_status (*launch)(spillway_stream* stream, const spillway_launch* launch, spillway_error* error);
@@ -276,6 +279,31 @@ typedef struct spillway_virtual_memory_api {
                             spillway_error* error);
 } spillway_virtual_memory_api;
 
+/* ---- extension "cuda" ------------------------------------------------------------------------------------------ */
+
+/* NULL for a device that is no NVIDIA GPU. */
+#define SPILLWAY_EXTENSION_CUDA "cuda"
+
+typedef struct spillway_cuda_info {
+  uint32_t struct_size;
+  int32_t device;              /* the driver's CUdevice */
+  uint32_t compute_capability; /* 90 is 9.0 */
+  uint32_t multiprocessors;
+} spillway_cuda_info;
+
+/* Enqueues to stream, a CUstream. Called on the thread of the caller, with the device's context current. */
+typedef spillway_status (*spillway_cuda_work)(void* state, void* stream);
+
+typedef struct spillway_cuda_api {
+  uint32_t struct_size;
+  uint32_t reserved;
+  spillway_status (*info)(spillway_device* device, spillway_cuda_info* out, spillway_error* error);
+  /* For work that another library enqueues, such as a matrix product. The accesses are as those of a launch. What work
+   * returns comes out of the call. */
+  spillway_status (*enqueue)(spillway_stream* stream, const spillway_access* accesses, uint32_t access_count,
+                             spillway_cuda_work work, void* state, spillway_error* error);
+} spillway_cuda_api;
+
 #ifdef __cplusplus
 }
 #define SPILLWAY_ASSERT_SIZE(type, size) static_assert(sizeof(type) == (size), #type " changed its size")
@@ -289,7 +317,7 @@ SPILLWAY_ASSERT_SIZE(spillway_box, 16);
 SPILLWAY_ASSERT_SIZE(spillway_allocation, 32);
 SPILLWAY_ASSERT_SIZE(spillway_buffer_info, 32);
 SPILLWAY_ASSERT_SIZE(spillway_copy, 48);
-SPILLWAY_ASSERT_SIZE(spillway_budget, 32);
+SPILLWAY_ASSERT_SIZE(spillway_budget, 40);
 SPILLWAY_ASSERT_SIZE(spillway_twin_context, 48);
 SPILLWAY_ASSERT_SIZE(spillway_kernel, 40);
 SPILLWAY_ASSERT_SIZE(spillway_access, 32);
@@ -297,5 +325,7 @@ SPILLWAY_ASSERT_SIZE(spillway_launch, 64);
 SPILLWAY_ASSERT_SIZE(spillway_api, 152);
 SPILLWAY_ASSERT_SIZE(spillway_graph_api, 40);
 SPILLWAY_ASSERT_SIZE(spillway_virtual_memory_api, 56);
+SPILLWAY_ASSERT_SIZE(spillway_cuda_info, 16);
+SPILLWAY_ASSERT_SIZE(spillway_cuda_api, 24);
 
 #endif

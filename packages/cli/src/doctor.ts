@@ -95,7 +95,7 @@ interface LinkRates {
 
 /** Copies of 64 MiB, or of what the device has room for. */
 async function measureLink(device: NativeDevice, pin: boolean, signal: AbortSignal): Promise<LinkRates> {
-  const free = device.budget.limitBytes - device.budget.usedBytes
+  const free = device.budget.availableBytes
   const bytes = Math.max(1, Math.min(64 * 2 ** 20, Math.floor(free / 2)))
   const storage = pin ? 'pinned' : 'pageable'
   const runs = 5

@@ -139,7 +139,7 @@ class AutoSteps implements OffloaderSteps {
   async #choose(specs: readonly ModuleSpec[]): Promise<Choice> {
     const { budget, plan } = this.#context
     const needed = residentPlanBytes(specs, plan)
-    const free = budget.limitBytes - budget.usedBytes
+    const free = budget.availableBytes
     if (needed <= free) {
       return { name: none.name, graphs: true, steps: await none.create(this.#context, {}) }
     }

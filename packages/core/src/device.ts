@@ -29,6 +29,8 @@ export interface Stream extends Handle {
    */
   wait(event: Event, options?: { external?: boolean }): void
   copy(to: HostBuffer | DeviceBuffer, from: HostBuffer | DeviceBuffer, range?: CopyRange): void
+  /** All of them, in any order or at once, or none when one is refused. Cheaper than one by one. */
+  copyBatch(copies: readonly Copy[]): void
   fill(to: HostBuffer | DeviceBuffer, byte: number, range?: { offset?: number; bytes?: number }): void
   /** Everything enqueued from here until `endCapture` is recorded instead of done. */
   beginCapture(): void
@@ -50,6 +52,11 @@ export interface CopyRange {
   readonly toOffset?: number
   readonly fromOffset?: number
   readonly bytes?: number
+}
+
+export interface Copy extends CopyRange {
+  readonly to: HostBuffer | DeviceBuffer
+  readonly from: HostBuffer | DeviceBuffer
 }
 
 export interface DeviceBuffer extends Handle {
@@ -88,6 +95,8 @@ export interface DeviceBudget {
   readonly limitBytes: number
   readonly usedBytes: number
   readonly peakBytes: number
+  /** What an allocation could get now: what the limit leaves, and no more than other processes leave free. */
+  readonly availableBytes: number
   /** Live bytes by tag. */
   readonly usedBytesByTag: Readonly<Record<string, number>>
 }

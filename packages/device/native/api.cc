@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string>
 
+#include "cuda/cuda_stream.hpp"
 #include "device.hpp"
 #include "failure.hpp"
 #include "same_device.hpp"
@@ -47,7 +48,9 @@ spillway_device* device_of(spillway_object* object) {
 spillway_status budget(spillway_device* device, spillway_budget* out, spillway_error* error) {
   return guard(error, [&] {
     check_struct(out, "budget");
-    Budget::Reading reading = as<Device>(device, "budget").budget().reading();
+    auto& target = as<Device>(device, "budget");
+    Budget::Reading reading = target.budget().reading();
+    out->available_bytes = target.available_bytes();
     out->limit_bytes = reading.limit_bytes;
     out->used_bytes = reading.used_bytes;
     out->peak_bytes = reading.peak_bytes;
@@ -129,15 +132,21 @@ spillway_status buffer_info(spillway_buffer* buffer, spillway_buffer_info* out, 
   });
 }
 
-spillway_status copy(spillway_stream* stream, const spillway_copy* copy, spillway_error* error) {
+spillway_status copy(spillway_stream* stream, const spillway_copy* copies, uint32_t count, spillway_error* error) {
   return guard(error, [&] {
-    check_struct(copy, "copy");
     auto& target = as<Stream>(stream, "copy");
-    auto& to = as<Buffer>(copy->to, "copy");
-    auto& from = as<Buffer>(copy->from, "copy");
-    same_device(target, to, "copy");
-    same_device(target, from, "copy");
-    target.copy(to, copy->to_offset, from, copy->from_offset, copy->bytes);
+    std::vector<Copy> all;
+    all.reserve(count);
+    for (uint32_t i = 0; i < count; ++i) {
+      const spillway_copy* copy = copies ? copies + i : nullptr;
+      check_struct(copy, "copy");
+      auto& to = as<Buffer>(copy->to, "copy");
+      auto& from = as<Buffer>(copy->from, "copy");
+      same_device(target, to, "copy");
+      same_device(target, from, "copy");
+      all.push_back({&to, copy->to_offset, &from, copy->from_offset, copy->bytes});
+    }
+    target.copy(all);
   });
 }
 spillway_status fill(spillway_stream* stream, spillway_buffer* to, uint64_t offset, uint64_t bytes, uint8_t value,
@@ -149,6 +158,9 @@ spillway_status fill(spillway_stream* stream, spillway_buffer* to, uint64_t offs
     target.fill(buffer, offset, bytes, value);
   });
 }
+void check_accesses(Stream& stream, const spillway_access* accesses, uint32_t count, const char* call) {
+  for (uint32_t i = 0; i < count; ++i) same_device(stream, as<Buffer>(accesses[i].buffer, call), call);
+}
 spillway_status launch(spillway_stream* stream, const spillway_launch* launch, spillway_error* error) {
   return guard(error, [&] {
     check_struct(launch, "launch");
@@ -157,9 +169,7 @@ spillway_status launch(spillway_stream* stream, const spillway_launch* launch, s
         (launch->access_count > 0 && launch->accesses == nullptr)) {
       fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "launch", "arguments are at most 4096 bytes, and arrays are not NULL");
     }
-    for (uint32_t i = 0; i < launch->access_count; ++i) {
-      same_device(target, as<Buffer>(launch->accesses[i].buffer, "launch"), "launch");
-    }
+    check_accesses(target, launch->accesses, launch->access_count, "launch");
     target.launch(*launch);
   });
 }
@@ -234,8 +244,39 @@ spillway_status range_buffer(spillway_address_range* range, uint64_t offset, uin
 constexpr spillway_virtual_memory_api kVirtualMemoryApi = {
     sizeof(spillway_virtual_memory_api), 0, granularity, reserve, create_physical, map, unmap, range_buffer};
 
-const void* extension(spillway_device*, const char* name, uint32_t min_struct_size) {
+// ---- extension "cuda" ----
+
+spillway_status cuda_info(spillway_device* device, spillway_cuda_info* out, spillway_error* error) {
+  return guard(error, [&] {
+    check_struct(out, "info");
+    const auto& target = cuda::CudaDevice::of(as<Device>(device, "info"), "info");
+    out->device = target.number();
+    out->compute_capability = static_cast<uint32_t>(target.compute_capability());
+    out->multiprocessors = static_cast<uint32_t>(target.multiprocessors());
+  });
+}
+spillway_status cuda_enqueue(spillway_stream* stream, const spillway_access* accesses, uint32_t access_count,
+                             spillway_cuda_work work, void* state, spillway_error* error) {
+  return guard(error, [&] {
+    auto& target = as<Stream>(stream, "enqueue");
+    cuda::CudaDevice::of(*target.device(), "enqueue");
+    if (work == nullptr || (access_count > 0 && accesses == nullptr)) {
+      fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "enqueue", "work and accesses are not NULL");
+    }
+    check_accesses(target, accesses, access_count, "enqueue");
+    static_cast<cuda::CudaStream&>(target).enqueue(accesses, access_count, work, state);
+  });
+}
+
+constexpr spillway_cuda_api kCudaApi = {sizeof(spillway_cuda_api), 0, cuda_info, cuda_enqueue};
+
+const void* extension(spillway_device* device, const char* name, uint32_t min_struct_size) {
   if (name == nullptr) return nullptr;
+  if (std::strcmp(name, SPILLWAY_EXTENSION_CUDA) == 0) {
+    auto* object = static_cast<Device*>(reinterpret_cast<Object*>(device));
+    const bool gpu = dynamic_cast<cuda::CudaDevice*>(object) != nullptr;
+    return gpu && kCudaApi.struct_size >= min_struct_size ? &kCudaApi : nullptr;
+  }
   if (std::strcmp(name, SPILLWAY_EXTENSION_GRAPH) == 0 && kGraphApi.struct_size >= min_struct_size) return &kGraphApi;
   if (std::strcmp(name, SPILLWAY_EXTENSION_VIRTUAL_MEMORY) == 0 && kVirtualMemoryApi.struct_size >= min_struct_size) {
     return &kVirtualMemoryApi;

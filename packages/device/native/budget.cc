@@ -41,6 +41,11 @@ Budget::Reading Budget::reading() const {
   return {limit_, used_, peak_};
 }
 
+uint64_t Budget::rest_bytes() const {
+  std::lock_guard lock(mutex_);
+  return limit_ - used_;
+}
+
 std::map<std::string, uint64_t> Budget::used_by_tag() const {
   std::lock_guard lock(mutex_);
   return used_by_tag_;

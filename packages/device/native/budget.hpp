@@ -22,6 +22,7 @@ class Budget {
   void charge(uint64_t bytes, const std::string& tag);
   void refund(uint64_t bytes, const std::string& tag) noexcept;
   Reading reading() const;
+  uint64_t rest_bytes() const;
   std::map<std::string, uint64_t> used_by_tag() const;
   /// The error for memory that was charged but that the system, with `available_bytes` left, does not have.
   [[noreturn]] void fail_out_of_memory(uint64_t bytes, uint64_t available_bytes) const;

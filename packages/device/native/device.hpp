@@ -7,6 +7,7 @@
 #include <functional>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "budget.hpp"
 #include "counters.hpp"
@@ -35,6 +36,8 @@ class Device : public Object {
   virtual Stream* create_stream(uint32_t priority) = 0;
   virtual Event* create_event() = 0;
   virtual Buffer* create_buffer(uint32_t storage, uint64_t bytes, const std::string& tag, Stream* stream) = 0;
+  /// What an allocation could get now: what the budget leaves, and no more than others leave free.
+  virtual uint64_t available_bytes() = 0;
   /// Calls back once everything enqueued on any stream so far is done; from then on new work is refused.
   virtual void close(std::function<void()> done) = 0;
 
@@ -68,6 +71,15 @@ class Graph : public Object {
   virtual uint32_t node_count() const = 0;
 };
 
+/// The buffers are of the stream's device.
+struct Copy {
+  Buffer* to;
+  uint64_t to_offset;
+  Buffer* from;
+  uint64_t from_offset;
+  uint64_t bytes;
+};
+
 class Stream : public Object {
  public:
   using Object::Object;
@@ -81,7 +93,8 @@ class Stream : public Object {
   virtual void notify(std::function<void(spillway_status)> done) = 0;
   virtual void record(Event& event) = 0;
   virtual void wait(Event& event, bool external) = 0;
-  virtual void copy(Buffer& to, uint64_t to_offset, Buffer& from, uint64_t from_offset, uint64_t bytes) = 0;
+  /// All of them or, when one is refused, none.
+  virtual void copy(const std::vector<Copy>& copies) = 0;
   virtual void fill(Buffer& to, uint64_t offset, uint64_t bytes, uint8_t value) = 0;
   virtual void launch(const spillway_launch& launch) = 0;
   virtual void begin_capture() = 0;

@@ -1,6 +1,7 @@
 // What every device asks of the ranges it is given.
 #pragma once
 
+#include "device.hpp"
 #include "failure.hpp"
 
 namespace spillway::device {
@@ -13,9 +14,14 @@ inline void check_range(const char* call, const char* what, uint64_t buffer_byte
   }
 }
 
-/// Addresses, not buffers: two buffers may lie over the same memory.
-inline void check_apart(uint64_t to, uint64_t from, uint64_t bytes) {
-  if (to < from + bytes && from < to + bytes) {
+inline void check_copy(const Copy& copy, uint64_t to_bytes, uint64_t to_address, uint64_t from_bytes,
+                       uint64_t from_address) {
+  check_range("copy", "target", to_bytes, copy.to_offset, copy.bytes);
+  check_range("copy", "source", from_bytes, copy.from_offset, copy.bytes);
+  // Addresses, not buffers: two buffers may lie over the same memory.
+  const uint64_t to = to_address + copy.to_offset;
+  const uint64_t from = from_address + copy.from_offset;
+  if (to < from + copy.bytes && from < to + copy.bytes) {
     fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "copy", "the source and the target of a copy overlap");
   }
 }

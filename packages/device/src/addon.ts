@@ -41,6 +41,16 @@ export interface DeviceAddon {
   attach(): NativeTable
   cudaStatus(): import('./open-device.js').CudaStatus
   openCuda(index: number, memoryLimitBytes: number): NativeHandle
+  streamWrap(device: NativeHandle, pointer: bigint): NativeHandle
+  bufferWrap(device: NativeHandle, pointer: bigint, bytes: number): NativeHandle
+  kernelLoad(device: NativeHandle, image: Uint8Array, name: string): Promise<NativeHandle>
+  kernelLaunch(
+    stream: NativeHandle,
+    kernel: NativeHandle,
+    shape: readonly number[],
+    launchArguments: Uint8Array,
+    accesses: readonly (NativeHandle | number)[],
+  ): void
   capabilities(device: NativeHandle): { unifiedMemory: boolean; virtualMemory: boolean; computeCapability: number }
   systemMemory(): { totalBytes: number; availableBytes: number }
   openHost(
@@ -59,6 +69,7 @@ export interface DeviceAddon {
   release(handle: NativeHandle): void
   name(device: NativeHandle): string
   budget(device: NativeHandle): NativeBudget
+  availableBytes(device: NativeHandle): number
   counters(device: NativeHandle): import('@spillway/core').DeviceCounters
   close(device: NativeHandle): Promise<void>
   streamCreate(device: NativeHandle, priority: number): NativeHandle
@@ -73,6 +84,7 @@ export interface DeviceAddon {
     fromOffset: number,
     bytes: number,
   ): void
+  copyBatch(stream: NativeHandle, copies: readonly (NativeHandle | number)[]): void
   fill(stream: NativeHandle, to: NativeHandle, offset: number, bytes: number, byte: number): void
   notify(stream: NativeHandle): Promise<void>
   capturing(stream: NativeHandle): boolean

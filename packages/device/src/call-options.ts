@@ -23,6 +23,16 @@ export function readOptions<T extends object, K extends keyof T & string>(
   }
 }
 
+/** A list, read once. Throws SPILLWAY_INVALID_ARGUMENT. */
+export function readList<T>(value: readonly T[], call: string): T[] {
+  try {
+    if (Array.isArray(value)) return [...value]
+  } catch (cause) {
+    throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', `${call}: reading the list failed`, { cause })
+  }
+  throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', `${call} takes a list, not ${printable(value)}`)
+}
+
 /** Throws SPILLWAY_INVALID_ARGUMENT for anything that is neither undefined nor an AbortSignal. */
 export function checkSignal(signal: unknown, call: string): asserts signal is AbortSignal | undefined {
   if (signal === undefined || isSignal(signal)) return

@@ -14,6 +14,7 @@ import { addon, type NativeHandle } from './addon.js'
 import { NativeDeviceBuffer, NativeHostBuffer, storageCodes } from './buffer.js'
 import { checkSignal, readOptions } from './call-options.js'
 import { FailureInjection } from './failure-injection.js'
+import { NativeKernel } from './kernel.js'
 import { handleOf, NativeObject, ownBy, ownerOf } from './native-object.js'
 import { OrderChecker } from './order-checker.js'
 import { explainOutOfMemory } from './out-of-memory.js'
@@ -58,6 +59,31 @@ export class NativeDevice extends NativeObject implements Device {
       )
     }
     return new NativeStream(addon().streamCreate(handleOf(this), code), priority)
+  }
+
+  /**
+   * GPU: a stream of another library's, by its CUstream. Borrowed: it must live until this is disposed and its work is
+   * done. Throws SPILLWAY_WRONG_DEVICE for a stream of another GPU; a number that is no stream at all ends the process.
+   */
+  wrapStream(pointer: bigint): NativeStream {
+    return new NativeStream(addon().streamWrap(handleOf(this), pointer), 'normal')
+  }
+
+  /**
+   * GPU: device memory of another library's. Borrowed: it must live until this is disposed and work with it is done. It
+   * is not in the budget. Throws SPILLWAY_INVALID_ARGUMENT when it is no memory of this GPU, or less than `bytes`.
+   */
+  wrapMemory(pointer: bigint, bytes: number): NativeDeviceBuffer {
+    return new NativeDeviceBuffer(addon().bufferWrap(handleOf(this), pointer, bytes), 'borrowed')
+  }
+
+  /**
+   * GPU: a kernel of your own, by its entry point in a cubin, a fatbin or PTX. Throws SPILLWAY_INVALID_ARGUMENT for what
+   * is none, SPILLWAY_NO_KERNELS when there is no such kernel or none that this GPU can run. The driver trusts the
+   * image: load none that you would not run.
+   */
+  async loadKernel(image: Uint8Array, name: string): Promise<NativeKernel> {
+    return new NativeKernel(await addon().kernelLoad(handleOf(this), image, name), name)
   }
 
   createEvent(): NativeEvent {
@@ -138,6 +164,9 @@ class LiveBudget implements DeviceBudget {
   }
   get peakBytes(): number {
     return addon().budget(ownerOf(this)).peakBytes
+  }
+  get availableBytes(): number {
+    return addon().availableBytes(ownerOf(this))
   }
   get usedBytesByTag(): Readonly<Record<string, number>> {
     return addon().budget(ownerOf(this)).usedBytesByTag

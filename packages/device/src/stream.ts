@@ -1,4 +1,5 @@
 import {
+  type Copy,
   type CopyRange,
   type DeviceBuffer,
   type Event,
@@ -10,7 +11,8 @@ import {
   throwIfAborted,
 } from '@spillway/core'
 import { addon, type NativeHandle } from './addon.js'
-import { checkSignal, readOptions, restBytes } from './call-options.js'
+import { checkSignal, readList, readOptions, restBytes } from './call-options.js'
+import { type KernelLaunch, type NativeKernel, readLaunch } from './kernel.js'
 import { handleOf, NativeObject } from './native-object.js'
 
 export const priorities: readonly StreamPriority[] = ['low', 'normal', 'high']
@@ -56,11 +58,20 @@ export class NativeStream extends NativeObject implements Stream {
   }
 
   copy(to: HostBuffer | DeviceBuffer, from: HostBuffer | DeviceBuffer, range?: CopyRange): void {
-    const target = handleOf(to)
-    const source = handleOf(from)
-    const { toOffset = 0, fromOffset = 0, bytes } = readOptions(range, 'copy', ['toOffset', 'fromOffset', 'bytes'])
-    const rest = Math.min(restBytes(to.bytes, toOffset), restBytes(from.bytes, fromOffset))
-    addon().copy(handleOf(this), target, toOffset, source, fromOffset, bytes ?? rest)
+    addon().copy(handleOf(this), ...copyOf(to, from, readOptions(range, 'copy', rangeNames)))
+  }
+
+  copyBatch(copies: readonly Copy[]): void {
+    const stream = handleOf(this)
+    addon().copyBatch(stream, readList(copies, 'copyBatch').flatMap(readCopy))
+  }
+
+  /** GPU: a kernel that `NativeDevice.loadKernel` loaded. Legal in a capture. */
+  launchKernel(kernel: NativeKernel, launch: KernelLaunch): void {
+    const stream = handleOf(this)
+    const handle = handleOf(kernel)
+    const { shape, bytes, accesses } = readLaunch(launch)
+    addon().kernelLaunch(stream, handle, shape, bytes, accesses)
   }
 
   fill(to: HostBuffer | DeviceBuffer, byte: number, range?: { offset?: number; bytes?: number }): void {
@@ -103,4 +114,22 @@ export class NativeStream extends NativeObject implements Stream {
       if (stop !== undefined) signal.removeEventListener('abort', stop)
     }
   }
+}
+
+const rangeNames = ['toOffset', 'fromOffset', 'bytes'] as const
+
+function copyOf(
+  to: HostBuffer | DeviceBuffer,
+  from: HostBuffer | DeviceBuffer,
+  { toOffset = 0, fromOffset = 0, bytes }: CopyRange,
+): [NativeHandle, number, NativeHandle, number, number] {
+  const target = handleOf(to)
+  const source = handleOf(from)
+  const rest = Math.min(restBytes(to.bytes, toOffset), restBytes(from.bytes, fromOffset))
+  return [target, toOffset, source, fromOffset, bytes ?? rest]
+}
+
+function readCopy(copy: Copy): [NativeHandle, number, NativeHandle, number, number] {
+  const { to, from, ...range } = readOptions(copy, 'copyBatch', ['to', 'from', ...rangeNames] as const)
+  return copyOf(to, from, range)
 }

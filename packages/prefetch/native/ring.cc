@@ -242,7 +242,7 @@ void Ring::enqueue_copy(uint32_t element, spillway_stream* stream) {
   copy.to = slot_of(element).buffer.get();
   copy.from = elements_[element].slab.get();
   copy.bytes = elements_[element].bytes;
-  check(api_->copy, stream, &copy);
+  check(api_->copy, stream, &copy, 1u);
 }
 
 bool Ring::restore_first_elements() {

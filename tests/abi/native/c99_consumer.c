@@ -9,5 +9,5 @@ spillway_status c99_copy(const spillway_api* api, spillway_stream* stream, spill
   copy.to = to;
   copy.from = from;
   copy.bytes = info.bytes;
-  return api->copy(stream, &copy, error);
+  return api->copy(stream, &copy, 1, error);
 }

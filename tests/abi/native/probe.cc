@@ -178,7 +178,7 @@ Napi::Value hostile_calls(const Napi::CallbackInfo& info) {
   statuses.push_back(table->buffer_create(device, &allocation, nullptr, nullptr));
   statuses.push_back(table->stream_create(device, SPILLWAY_PRIORITY_LOW, nullptr, nullptr));
   statuses.push_back(table->fill(stream, nullptr, 0, 1, 0, nullptr));
-  statuses.push_back(table->copy(stream, nullptr, nullptr));
+  statuses.push_back(table->copy(stream, nullptr, 1, nullptr));
   statuses.push_back(table->launch(stream, nullptr, nullptr));
   spillway_launch launch{};
   launch.struct_size = sizeof launch;
@@ -192,6 +192,26 @@ Napi::Value hostile_calls(const Napi::CallbackInfo& info) {
   Napi::Array result = Napi::Array::New(info.Env(), statuses.size());
   for (uint32_t i = 0; i < statuses.size(); ++i) result.Set(i, Napi::Number::New(info.Env(), statuses[i]));
   return result;
+}
+
+// rawStream(stream, buffer): the GPU's CUstream, by way of work that reads the buffer and does nothing
+Napi::Value raw_stream(const Napi::CallbackInfo& info) {
+  auto* stream = stream_of(info[0]);
+  spillway_device* device = api(info)->device_of(reinterpret_cast<spillway_object*>(stream));
+  const auto* cuda = static_cast<const spillway_cuda_api*>(
+      api(info)->extension(device, SPILLWAY_EXTENSION_CUDA, sizeof(spillway_cuda_api)));
+  if (cuda == nullptr) spillway::throw_invalid(info.Env(), "not a GPU");
+  spillway_buffer* buffer = spillway::unbox_buffer(info[1]);
+  const spillway_access access = {buffer, 0, spillway::describe(api(info), buffer).bytes, SPILLWAY_ACCESS_READ, 0};
+  void* raw = nullptr;
+  check(
+      cuda->enqueue, stream, &access, 1u,
+      [](void* state, void* given) -> spillway_status {
+        *static_cast<void**>(state) = given;
+        return SPILLWAY_STATUS_OK;
+      },
+      static_cast<void*>(&raw));
+  return Napi::BigInt::New(info.Env(), static_cast<uint64_t>(reinterpret_cast<uintptr_t>(raw)));
 }
 
 std::atomic<uint32_t> notifications{0};
@@ -231,6 +251,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   spillway::export_function<address>(env, exports, "address");
   spillway::export_function<planted_defect>(env, exports, "plantedDefect");
   spillway::export_function<hostile_calls>(env, exports, "hostileCalls");
+  spillway::export_function<raw_stream>(env, exports, "rawStream");
   spillway::export_function<notify>(env, exports, "notify");
   spillway::export_function<notified>(env, exports, "notified");
   return exports;

@@ -63,6 +63,31 @@ export const streamTests: readonly RigTest<undefined>[] = [
     },
   },
   {
+    name: 'copyBatch: all of its copies, or none when one is refused',
+    level: 1,
+    async run(rig) {
+      const hosts = await Promise.all(hostStorages(rig).map((storage, i) => hostBuffer(rig, storage, 3000 + i, 20 + i)))
+      const targets = hosts.map(({ bytes }) => deviceBuffer(rig, bytes.length + 3))
+      for (const target of targets) rig.compute.fill(target, 5)
+      const before = rig.device.counters()
+      const copies = hosts.map(({ buffer }, i) => ({ to: targets[i]!, from: buffer, toOffset: 2, fromOffset: 1 }))
+      const tooLong = { to: targets[0]!, from: hosts[0]!.buffer, bytes: 1e6 }
+      await ensureCode('SPILLWAY_INVALID_ARGUMENT', 'a batch with a copy that is too long', () =>
+        rig.compute.copyBatch([...copies, tooLong]),
+      )
+      await rig.compute.synchronize()
+      ensureSame(rig.device.counters(), before, 'counters after a batch that was refused')
+      rig.compute.copyBatch([])
+      rig.compute.copyBatch(copies)
+      for (const [i, { bytes }] of hosts.entries()) {
+        const expected = Uint8Array.from([5, 5, ...bytes.subarray(1), 5, 5])
+        ensureBytes(await bytesOf(rig, targets[i]!), expected, `what came from ${hostStorages(rig)[i]} memory`)
+      }
+      const { hostToDeviceCopies } = rig.device.counters()
+      ensureSame(hostToDeviceCopies - before.hostToDeviceCopies, hosts.length, 'copies counted')
+    },
+  },
+  {
     name: 'ranges outside of their buffers, overlaps and values that are no byte are refused and change nothing',
     level: 1,
     async run(rig) {

@@ -6,6 +6,7 @@ namespace spillway::device::binding {
 static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Instance(env));
   export_device(env, exports);
+  export_cuda(env, exports);
   export_check(env, exports);
   export_stream(env, exports);
   export_memory(env, exports);

@@ -2,15 +2,11 @@
 #include <string>
 
 #include "../api.hpp"
-#include "../cuda/cuda_device.hpp"
-#include "../cuda/status.hpp"
 #include "../system_memory.hpp"
 #include "instance.hpp"
 
 namespace spillway::device::binding {
 namespace {
-
-Napi::Number number(Napi::Env env, uint64_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
 
 Napi::Object by_tag(Napi::Env env, const std::map<std::string, uint64_t>& values) {
   Napi::Object result = Napi::Object::New(env);
@@ -26,46 +22,6 @@ Napi::Value attach(const Napi::CallbackInfo& info) {
   auto external = Napi::External<spillway_api>::New(info.Env(), const_cast<spillway_api*>(api()));
   external.TypeTag(&kApiTag);
   return external;
-}
-
-// cudaStatus(): { available, reason, driverVersion, gpus: [{ name, totalBytes, freeBytes, computeCapability }] }
-Napi::Value cuda_status(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  cuda::Status status = cuda::status();
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("available", Napi::Boolean::New(env, status.available));
-  result.Set("reason", Napi::String::New(env, status.reason));
-  result.Set("driverVersion", Napi::Number::New(env, status.driver_version));
-  Napi::Array gpus = Napi::Array::New(env);
-  for (const cuda::Gpu& gpu : status.gpus) {
-    Napi::Object entry = Napi::Object::New(env);
-    entry.Set("name", Napi::String::New(env, gpu.name));
-    entry.Set("totalBytes", number(env, gpu.total_bytes));
-    entry.Set("freeBytes", number(env, gpu.free_bytes));
-    entry.Set("computeCapability", Napi::Number::New(env, gpu.compute_capability));
-    gpus.Set(gpus.Length(), entry);
-  }
-  result.Set("gpus", gpus);
-  return result;
-}
-
-// openCuda(index, memoryLimitBytes: 0 for what the GPU has)
-Napi::Value open_cuda(const Napi::CallbackInfo& info) {
-  const uint32_t index = to_uint32(info[0], "index");
-  return make_handle(info.Env(),
-                     new cuda::CudaDevice(static_cast<int32_t>(index), to_size(info[1], "memoryLimitBytes")));
-}
-
-// capabilities(device): { unifiedMemory, virtualMemory, computeCapability } of a GPU
-Napi::Value capabilities(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  auto* device = dynamic_cast<cuda::CudaDevice*>(&device_of(info));
-  if (device == nullptr) throw_invalid(env, "not a GPU");
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("unifiedMemory", Napi::Boolean::New(env, device->unified()));
-  result.Set("virtualMemory", Napi::Boolean::New(env, device->virtual_memory_granularity() > 0));
-  result.Set("computeCapability", Napi::Number::New(env, device->compute_capability()));
-  return result;
 }
 
 Napi::Value system_memory(const Napi::CallbackInfo& info) {
@@ -98,6 +54,11 @@ Napi::Value budget(const Napi::CallbackInfo& info) {
   result.Set("peakBytes", number(env, reading.peak_bytes));
   result.Set("usedBytesByTag", by_tag(env, device_of(info).budget().used_by_tag()));
   return result;
+}
+
+// availableBytes(device): asks the system, so it is no part of budget()
+Napi::Value available_bytes(const Napi::CallbackInfo& info) {
+  return number(info.Env(), device_of(info).available_bytes());
 }
 
 Napi::Value counters(const Napi::CallbackInfo& info) {
@@ -143,13 +104,11 @@ Napi::Value close(const Napi::CallbackInfo& info) {
 
 void export_device(Napi::Env env, Napi::Object exports) {
   export_function<attach>(env, exports, "attach");
-  export_function<open_cuda>(env, exports, "openCuda");
-  export_function<capabilities>(env, exports, "capabilities");
-  export_function<cuda_status>(env, exports, "cudaStatus");
   export_function<system_memory>(env, exports, "systemMemory");
   export_function<release>(env, exports, "release");
   export_function<name>(env, exports, "name");
   export_function<budget>(env, exports, "budget");
+  export_function<available_bytes>(env, exports, "availableBytes");
   export_function<counters>(env, exports, "counters");
   export_function<close>(env, exports, "close");
 }

@@ -1,6 +1,8 @@
 #include "instance.hpp"
 
 #include <memory>
+#include <system_error>
+#include <thread>
 
 namespace spillway::device::binding {
 
@@ -76,6 +78,28 @@ Napi::Value make_handle(Napi::Env env, Object* object) {
   });
   external.TypeTag(&kBoxTag);
   return external;
+}
+
+Napi::Value make_on_thread(Napi::Env env, const char* call, std::function<Object*()> make) {
+  Settler& settler = instance(env).settler;
+  Settler::Pending pending = settler.open(env);
+  Settler::Ticket* ticket = pending.ticket;
+  try {
+    std::thread([ticket, make = std::move(make)]() mutable {
+      Ref<Object> object;
+      spillway_error error = empty_error();
+      guard(&error, [&] { object = Ref<Object>::adopt(make()); });
+      make = nullptr;
+      ticket->settle([object = std::move(object), error](Napi::Env env, const Napi::Promise::Deferred& deferred) {
+        if (!object) throw StatusError(error);
+        deferred.Resolve(make_handle(env, Ref<Object>(object).leave()));
+      });
+    }).detach();
+  } catch (const std::system_error& failure) {
+    settler.cancel(env, ticket);
+    fail_system(call, failure.code().value(), "the system gives no more threads");
+  }
+  return pending.promise;
 }
 
 }  // namespace spillway::device::binding

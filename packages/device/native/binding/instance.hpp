@@ -89,6 +89,11 @@ inline Instance& instance(Napi::Env env) { return *env.GetInstanceData<Instance>
 
 /// Takes over the caller's reference.
 Napi::Value make_handle(Napi::Env env, Object* object);
+/// A promise of a handle to what `make` returns, for what takes as long as the system takes. On a thread of its own:
+/// libuv's few are for the program's files and names.
+Napi::Value make_on_thread(Napi::Env env, const char* call, std::function<Object*()> make);
+
+inline Napi::Number number(Napi::Env env, uint64_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
 
 template <typename T>
 T& object_of(const Napi::Value& value, uint32_t kind) {
@@ -99,6 +104,7 @@ inline Buffer& buffer_of(const Napi::Value& value) {
 }
 
 void export_device(Napi::Env env, Napi::Object exports);
+void export_cuda(Napi::Env env, Napi::Object exports);
 void export_check(Napi::Env env, Napi::Object exports);
 void export_stream(Napi::Env env, Napi::Object exports);
 void export_memory(Napi::Env env, Napi::Object exports);

@@ -26,8 +26,7 @@ Napi::Value buffer_create(const Napi::CallbackInfo& info) {
   return make_handle(info.Env(), device.create_buffer(SPILLWAY_STORAGE_DEVICE, bytes, tag_of(info[2]), stream));
 }
 
-// hostBufferCreate(device, bytes, storage): a promise, since pinning takes as long as the system takes. It has a thread
-// of its own: libuv's few are for the program's files and names.
+// hostBufferCreate(device, bytes, storage): a promise, since pinning takes as long as the system takes
 Napi::Value host_buffer_create(const Napi::CallbackInfo& info) {
   Ref<Device> device(&object_of<Device>(info[0], SPILLWAY_KIND_DEVICE));
   uint64_t bytes = to_size(info[1], "bytes");
@@ -35,24 +34,9 @@ Napi::Value host_buffer_create(const Napi::CallbackInfo& info) {
   if (storage < SPILLWAY_STORAGE_MAPPED || storage > SPILLWAY_STORAGE_PAGEABLE) {
     throw_invalid(info.Env(), "storage must be mapped, pinned or pageable");
   }
-  Settler& settler = instance(info.Env()).settler;
-  Settler::Pending pending = settler.open(info.Env());
-  Settler::Ticket* ticket = pending.ticket;
-  try {
-    std::thread([ticket, device = std::move(device), bytes, storage]() mutable {
-      Ref<Buffer> buffer;
-      spillway_error error = empty_error();
-      guard(&error, [&] { buffer = Ref<Buffer>::adopt(device->create_buffer(storage, bytes, "", nullptr)); });
-      ticket->settle([buffer = std::move(buffer), error](Napi::Env env, const Napi::Promise::Deferred& deferred) {
-        if (!buffer) throw StatusError(error);
-        deferred.Resolve(make_handle(env, Ref<Buffer>(buffer).leave()));
-      });
-    }).detach();
-  } catch (const std::system_error& failure) {
-    settler.cancel(info.Env(), ticket);
-    fail_system("buffer_create", failure.code().value(), "the system gives no more threads");
-  }
-  return pending.promise;
+  return make_on_thread(info.Env(), "buffer_create", [device = std::move(device), bytes, storage] {
+    return device->create_buffer(storage, bytes, "", nullptr);
+  });
 }
 
 // bufferInfo(buffer): [bytes, storage, pointer]

@@ -42,7 +42,25 @@ Napi::Value copy(const Napi::CallbackInfo& info) {
   Buffer& from = buffer_of(info[3]);
   same_device(stream, to, "copy");
   same_device(stream, from, "copy");
-  stream.copy(to, to_size(info[2], "toOffset"), from, to_size(info[4], "fromOffset"), to_size(info[5], "bytes"));
+  stream.copy({{&to, to_size(info[2], "toOffset"), &from, to_size(info[4], "fromOffset"), to_size(info[5], "bytes")}});
+  return info.Env().Undefined();
+}
+
+// copyBatch(stream, [to, toOffset, from, fromOffset, bytes, …])
+Napi::Value copy_batch(const Napi::CallbackInfo& info) {
+  Stream& stream = stream_of(info[0]);
+  auto flat = info[1].As<Napi::Array>();
+  std::vector<Copy> copies;
+  copies.reserve(flat.Length() / 5);
+  for (uint32_t i = 0; i + 4 < flat.Length(); i += 5) {
+    Buffer& to = buffer_of(flat.Get(i));
+    Buffer& from = buffer_of(flat.Get(i + 2));
+    same_device(stream, to, "copy");
+    same_device(stream, from, "copy");
+    copies.push_back({&to, to_size(flat.Get(i + 1), "toOffset"), &from, to_size(flat.Get(i + 3), "fromOffset"),
+                      to_size(flat.Get(i + 4), "bytes")});
+  }
+  stream.copy(copies);
   return info.Env().Undefined();
 }
 
@@ -114,6 +132,7 @@ void export_stream(Napi::Env env, Napi::Object exports) {
   export_function<record>(env, exports, "record");
   export_function<wait>(env, exports, "wait");
   export_function<copy>(env, exports, "copy");
+  export_function<copy_batch>(env, exports, "copyBatch");
   export_function<fill_bytes>(env, exports, "fill");
   export_function<notify>(env, exports, "notify");
   export_function<capturing>(env, exports, "capturing");

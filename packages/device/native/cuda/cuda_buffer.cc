@@ -53,6 +53,24 @@ DeviceMemory::~DeviceMemory() {
   driver().cuMemFree(address_);
 }
 
+BorrowedMemory::BorrowedMemory(CudaDevice& device, Address address, uint64_t bytes)
+    : CudaBuffer(SPILLWAY_KIND_DEVICE_BUFFER, device, SPILLWAY_STORAGE_DEVICE, bytes, "borrowed") {
+  constexpr int32_t kDeviceOrdinal = 9;  // CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+  Address base = 0;
+  size_t size = 0;
+  int32_t owner = -1;
+  const bool known = driver().cuMemGetAddressRange(&base, &size, address) == kSuccess &&
+                     driver().cuPointerGetAttribute(&owner, kDeviceOrdinal, address) == kSuccess;
+  if (!known || owner != device.number()) {
+    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "buffer_wrap", "the pointer is no device memory of this GPU");
+  }
+  if (bytes == 0 || bytes > size - (address - base)) {
+    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "buffer_wrap", "behind the pointer lie %llu bytes, not %llu",
+         static_cast<unsigned long long>(size - (address - base)), static_cast<unsigned long long>(bytes));
+  }
+  address_ = address;
+}
+
 HostMemory::HostMemory(CudaDevice& device, uint32_t storage, uint64_t bytes)
     : CudaBuffer(SPILLWAY_KIND_HOST_BUFFER, device, storage, bytes, "") {
   require_available_host_memory(bytes);

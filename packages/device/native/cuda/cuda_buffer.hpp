@@ -47,6 +47,13 @@ class DeviceMemory final : public CudaBuffer {
   Charge charge_;
 };
 
+/// Device memory of somebody else's, who keeps it for as long as this is used. Outside of the budget.
+class BorrowedMemory final : public CudaBuffer {
+ public:
+  /// Throws INVALID_ARGUMENT when it is no memory of this device, or not all of it.
+  BorrowedMemory(CudaDevice& device, Address address, uint64_t bytes);
+};
+
 class HostMemory final : public CudaBuffer {
  public:
   HostMemory(CudaDevice& device, uint32_t storage, uint64_t bytes);

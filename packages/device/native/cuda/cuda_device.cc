@@ -12,6 +12,7 @@
 namespace spillway::device::cuda {
 
 // CU_DEVICE_ATTRIBUTE_*
+constexpr int32_t kMultiprocessors = 16;
 constexpr int32_t kIntegrated = 18;
 constexpr int32_t kComputeCapabilityMajor = 75;
 constexpr int32_t kComputeCapabilityMinor = 76;
@@ -52,6 +53,7 @@ CudaDevice::CudaDevice(int32_t index, uint64_t limit_bytes)
       return value;
     };
     compute_capability_ = attribute(kComputeCapabilityMajor) * 10 + attribute(kComputeCapabilityMinor);
+    multiprocessors_ = attribute(kMultiprocessors);
     unified_ = attribute(kIntegrated) != 0 || attribute(kUsesHostPageTables) != 0;
     SPILLWAY_CUDA(cuCtxGetStreamPriorityRange, &lowest_priority_, &highest_priority_);
     if (driver().virtual_memory && attribute(kVirtualMemory) != 0) {
@@ -72,6 +74,12 @@ CudaDevice::~CudaDevice() {
   driver().cuDevicePrimaryCtxRelease(number_);
 }
 
+CudaDevice& CudaDevice::of(Device& device, const char* call) {
+  auto* gpu = dynamic_cast<CudaDevice*>(&device);
+  if (gpu == nullptr) fail(SPILLWAY_STATUS_NOT_SUPPORTED, call, "%s is for a GPU, and this device is none", call);
+  return *gpu;
+}
+
 void CudaDevice::enter(const char* call) {
   if (closed_.load(std::memory_order_acquire)) {
     fail(SPILLWAY_STATUS_CLOSED, call, "this device was disposed; open another one");
@@ -87,6 +95,14 @@ void CudaDevice::enter_to_free() noexcept { driver().cuCtxSetCurrent(context_); 
 void CudaDevice::check(Result result, const char* call) {
   if (is_sticky(result)) lost_.store(true, std::memory_order_release);
   cuda::check(result, call);
+}
+
+uint64_t CudaDevice::available_bytes() {
+  enter_to_free();
+  size_t free = 0;
+  size_t total = 0;
+  if (driver().cuMemGetInfo(&free, &total) != kSuccess) return 0;
+  return std::min<uint64_t>(budget().rest_bytes(), free);
 }
 
 int32_t CudaDevice::stream_priority(uint32_t priority) const {

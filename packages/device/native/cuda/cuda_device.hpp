@@ -21,10 +21,15 @@ class CudaDevice final : public Device {
   CudaDevice(int32_t index, uint64_t limit_bytes);
   ~CudaDevice() override;
 
+  /// Throws NOT_SUPPORTED when the device is another one.
+  static CudaDevice& of(Device& device, const char* call);
+
   std::string name() const override { return name_; }
   Stream* create_stream(uint32_t priority) override;
   Event* create_event() override;
   Buffer* create_buffer(uint32_t storage, uint64_t bytes, const std::string& tag, Stream* stream) override;
+  /// 0 once the device is lost.
+  uint64_t available_bytes() override;
   void close(std::function<void()> done) override;
   uint64_t virtual_memory_granularity() const override { return granularity_; }
   AddressRange* reserve(uint64_t bytes) override;
@@ -36,10 +41,12 @@ class CudaDevice final : public Device {
   void enter_to_free() noexcept;
   /// Throws StatusError for anything but success; remembers when the device is lost.
   void check(Result result, const char* call);
+  Context context() const { return context_; }
   /// The driver's number for it.
   DeviceNumber number() const { return number_; }
   bool unified() const { return unified_; }
   int32_t compute_capability() const { return compute_capability_; }
+  int32_t multiprocessors() const { return multiprocessors_; }
   int32_t stream_priority(uint32_t priority) const;
 
   ModuleCache& modules() { return modules_; }
@@ -60,6 +67,7 @@ class CudaDevice final : public Device {
   std::string name_;
   uint64_t granularity_ = 0;
   bool unified_ = false;
+  int32_t multiprocessors_ = 0;
   int32_t compute_capability_ = 0;
   int32_t lowest_priority_ = 0;
   int32_t highest_priority_ = 0;

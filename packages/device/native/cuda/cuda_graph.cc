@@ -4,6 +4,21 @@
 
 namespace spillway::device::cuda {
 
+void CaptureRecord::Totals::count_copy(const CudaBuffer& to, const CudaBuffer& from, uint64_t bytes) {
+  if (to.on_device() && from.on_device()) {
+    device_to_device_bytes += bytes;
+  } else if (to.on_device()) {
+    auto& [tag_bytes, tag_copies] = to_device[to.tag()];
+    tag_bytes += bytes;
+    ++tag_copies;
+  } else if (from.on_device()) {
+    to_host_bytes += bytes;
+    ++to_host_copies;
+  } else {
+    host_to_host_bytes += bytes;
+  }
+}
+
 void CaptureRecord::Totals::add(const Totals& more) {
   for (const auto& [tag, counted] : more.to_device) {
     to_device[tag].first += counted.first;

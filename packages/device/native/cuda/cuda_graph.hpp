@@ -20,6 +20,7 @@ class CaptureRecord {
     uint64_t device_to_device_bytes = 0;
     uint64_t host_to_host_bytes = 0;
     uint64_t launches = 0;
+    void count_copy(const CudaBuffer& to, const CudaBuffer& from, uint64_t bytes);
     void add(const Totals& more);
     void add_to(Counters& counters) const;
   };

@@ -17,7 +17,24 @@ constexpr uint32_t kExternal = 1;
 CudaStream::CudaStream(CudaDevice& device, uint32_t priority)
     : Stream(SPILLWAY_KIND_STREAM, &device),
       priority_(priority),
-      queue_(StreamQueue::start(device, device.stream_priority(priority))) {
+      queue_(StreamQueue::create(device, device.stream_priority(priority))) {
+  device.register_queue(queue_);
+}
+
+static StreamHandle check_context(CudaDevice& device, StreamHandle stream) {
+  Context context = nullptr;
+  device.check(driver().cuStreamGetCtx(stream, &context), "cuStreamGetCtx");
+  if (context != device.context()) {
+    fail(SPILLWAY_STATUS_WRONG_DEVICE, "stream_wrap",
+         "the stream belongs to another GPU, or to a context that is not the primary one");
+  }
+  return stream;
+}
+
+CudaStream::CudaStream(CudaDevice& device, StreamHandle borrowed)
+    : Stream(SPILLWAY_KIND_STREAM, &device),
+      priority_(SPILLWAY_PRIORITY_NORMAL),
+      queue_(StreamQueue::borrow(device, check_context(device, borrowed))) {
   device.register_queue(queue_);
 }
 
@@ -114,37 +131,60 @@ void CudaStream::wait(Event& event, bool external) {
                "cuStreamWaitEvent");
 }
 
-void CudaStream::copy(Buffer& to_buffer, uint64_t to_offset, Buffer& from_buffer, uint64_t from_offset,
-                      uint64_t bytes) {
-  auto& to = static_cast<CudaBuffer&>(to_buffer);
-  auto& from = static_cast<CudaBuffer&>(from_buffer);
-  check_range("copy", "target", to.bytes(), to_offset, bytes);
-  check_range("copy", "source", from.bytes(), from_offset, bytes);
-  check_apart(to.address() + to_offset, from.address() + from_offset, bytes);
+void CudaStream::copy(const std::vector<Copy>& copies) {
+  bool pageable = false;
+  for (const Copy& copy : copies) {
+    const auto& to = static_cast<CudaBuffer&>(*copy.to);
+    const auto& from = static_cast<CudaBuffer&>(*copy.from);
+    check_copy(copy, to.bytes(), to.address(), from.bytes(), from.address());
+    pageable |= to.storage() == SPILLWAY_STORAGE_PAGEABLE || from.storage() == SPILLWAY_STORAGE_PAGEABLE;
+  }
   cuda().enter("copy");
   std::shared_ptr<CaptureRecord> record = capture("copy");
-  if (record && (to.storage() == SPILLWAY_STORAGE_PAGEABLE || from.storage() == SPILLWAY_STORAGE_PAGEABLE)) {
+  if (record && pageable) {
     fail(SPILLWAY_STATUS_CAPTURE, "copy",
          "pageable host memory cannot be copied in a capture: the driver stages such copies through the calling "
          "thread. Use pinned memory, or run without capturing");
   }
-  if (bytes == 0) return;
-  keep(record, to);
-  keep(record, from);
-  cuda().check(driver().cuMemcpyAsync(to.address() + to_offset, from.address() + from_offset, bytes, queue_->handle()),
-               "cuMemcpyAsync");
   CaptureRecord::Totals totals;
-  if (to.on_device() && from.on_device()) {
-    totals.device_to_device_bytes = bytes;
-  } else if (to.on_device()) {
-    totals.to_device[to.tag()] = {bytes, 1};
-  } else if (from.on_device()) {
-    totals.to_host_bytes = bytes;
-    totals.to_host_copies = 1;
+  std::vector<Copy> wanted;
+  for (const Copy& copy : copies) {
+    if (copy.bytes == 0) continue;
+    wanted.push_back(copy);
+    auto& to = static_cast<CudaBuffer&>(*copy.to);
+    auto& from = static_cast<CudaBuffer&>(*copy.from);
+    keep(record, to);
+    keep(record, from);
+    totals.count_copy(to, from, copy.bytes);
+  }
+  if (wanted.size() > 1 && !record && !pageable && driver().cuMemcpyBatchAsync) {
+    copy_batch(wanted);
   } else {
-    totals.host_to_host_bytes = bytes;
+    for (const Copy& copy : wanted) {
+      cuda().check(driver().cuMemcpyAsync(static_cast<CudaBuffer&>(*copy.to).address() + copy.to_offset,
+                                          static_cast<CudaBuffer&>(*copy.from).address() + copy.from_offset, copy.bytes,
+                                          queue_->handle()),
+                   "cuMemcpyAsync");
+    }
   }
   count(record, totals);
+}
+
+void CudaStream::copy_batch(const std::vector<Copy>& copies) {
+  std::vector<Address> to;
+  std::vector<Address> from;
+  std::vector<size_t> bytes;
+  for (const Copy& copy : copies) {
+    to.push_back(static_cast<CudaBuffer&>(*copy.to).address() + copy.to_offset);
+    from.push_back(static_cast<CudaBuffer&>(*copy.from).address() + copy.from_offset);
+    bytes.push_back(copy.bytes);
+  }
+  CopyAttributes attributes;
+  size_t first = 0;
+  size_t failed = 0;
+  cuda().check(driver().cuMemcpyBatchAsync(to.data(), from.data(), bytes.data(), copies.size(), &attributes, &first, 1,
+                                           &failed, queue_->handle()),
+               "cuMemcpyBatchAsync");
 }
 
 void CudaStream::count(const std::shared_ptr<CaptureRecord>& record, const CaptureRecord::Totals& totals) {
@@ -172,17 +212,35 @@ void CudaStream::fill(Buffer& to_buffer, uint64_t offset, uint64_t bytes, uint8_
   count(record, {});
 }
 
+void CudaStream::keep(const std::shared_ptr<CaptureRecord>& capture, const char* kernel,
+                      const spillway_access* accesses, uint32_t access_count) {
+  for (uint32_t i = 0; i < access_count; ++i) {
+    auto& buffer = *static_cast<CudaBuffer*>(reinterpret_cast<Object*>(accesses[i].buffer));
+    check_access(kernel, accesses[i], buffer.bytes(), buffer.info().device_address != 0);
+    keep(capture, buffer);
+  }
+}
+
 void CudaStream::launch(const spillway_launch& launch) {
   if (launch.kernel == nullptr) fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "launch", "there is no kernel to launch");
   cuda().enter("launch");
   FunctionHandle function = cuda().modules().function(*launch.kernel, launch.shared_bytes);
   std::shared_ptr<CaptureRecord> record = capture("launch");
-  for (uint32_t i = 0; i < launch.access_count; ++i) {
-    const spillway_access& access = launch.accesses[i];
-    auto& buffer = *static_cast<CudaBuffer*>(reinterpret_cast<Object*>(access.buffer));
-    check_access(launch.kernel->name, access, buffer.bytes(), buffer.info().device_address != 0);
-    keep(record, buffer);
-  }
+  keep(record, launch.kernel->name, launch.accesses, launch.access_count);
+  launch_function(function, launch, record);
+}
+
+void CudaStream::launch(CudaKernel& kernel, const spillway_launch& launch) {
+  cuda().enter("launch");
+  FunctionHandle function = kernel.function(launch.shared_bytes);
+  std::shared_ptr<CaptureRecord> record = capture("launch");
+  keep(record, static_cast<Object&>(kernel));
+  keep(record, kernel.name().c_str(), launch.accesses, launch.access_count);
+  launch_function(function, launch, record);
+}
+
+void CudaStream::launch_function(FunctionHandle function, const spillway_launch& launch,
+                                 const std::shared_ptr<CaptureRecord>& record) {
   size_t argument_bytes = launch.argument_bytes;
   // CU_LAUNCH_PARAM_BUFFER_POINTER, CU_LAUNCH_PARAM_BUFFER_SIZE, CU_LAUNCH_PARAM_END
   void* extra[] = {reinterpret_cast<void*>(1), const_cast<void*>(launch.arguments), reinterpret_cast<void*>(2),
@@ -191,6 +249,17 @@ void CudaStream::launch(const spillway_launch& launch) {
       driver().cuLaunchKernel(function, launch.grid[0], launch.grid[1], launch.grid[2], launch.block[0],
                               launch.block[1], launch.block[2], launch.shared_bytes, queue_->handle(), nullptr, extra),
       "cuLaunchKernel");
+  CaptureRecord::Totals totals;
+  totals.launches = 1;
+  count(record, totals);
+}
+
+void CudaStream::enqueue(const spillway_access* accesses, uint32_t access_count, spillway_cuda_work work, void* state) {
+  cuda().enter("enqueue");
+  std::shared_ptr<CaptureRecord> record = capture("enqueue");
+  keep(record, "of another library", accesses, access_count);
+  const spillway_status status = work(state, queue_->handle());
+  if (status != SPILLWAY_STATUS_OK) fail(status, "enqueue", "the work of another library could not be enqueued");
   CaptureRecord::Totals totals;
   totals.launches = 1;
   count(record, totals);

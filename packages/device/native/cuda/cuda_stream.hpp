@@ -5,6 +5,7 @@
 #include "../device.hpp"
 #include "cuda_event.hpp"
 #include "cuda_graph.hpp"
+#include "cuda_kernel.hpp"
 #include "stream_queue.hpp"
 
 namespace spillway::device::cuda {
@@ -12,6 +13,8 @@ namespace spillway::device::cuda {
 class CudaStream final : public Stream {
  public:
   CudaStream(CudaDevice& device, uint32_t priority);
+  /// Over a stream of somebody else's, who keeps it until this is gone and its work done. Throws WRONG_DEVICE.
+  CudaStream(CudaDevice& device, StreamHandle borrowed);
   ~CudaStream() override;
 
   uint32_t priority() const override { return priority_; }
@@ -21,9 +24,13 @@ class CudaStream final : public Stream {
   void notify(std::function<void(spillway_status)> done) override;
   void record(Event& event) override;
   void wait(Event& event, bool external) override;
-  void copy(Buffer& to, uint64_t to_offset, Buffer& from, uint64_t from_offset, uint64_t bytes) override;
+  void copy(const std::vector<Copy>& copies) override;
   void fill(Buffer& to, uint64_t offset, uint64_t bytes, uint8_t value) override;
   void launch(const spillway_launch& launch) override;
+  /// A kernel of an image that the program brought: launch.kernel is not read.
+  void launch(CudaKernel& kernel, const spillway_launch& launch);
+  /// As of the ABI.
+  void enqueue(const spillway_access* accesses, uint32_t access_count, spillway_cuda_work work, void* state);
   void begin_capture() override;
   Graph* end_capture() override;
   void replay(Graph& graph) override;
@@ -35,6 +42,11 @@ class CudaStream final : public Stream {
   void refuse_in_capture(const char* call, const char* what) const;
   /// Counted now, or at every replay.
   void count(const std::shared_ptr<CaptureRecord>& record, const CaptureRecord::Totals& totals);
+  void keep(const std::shared_ptr<CaptureRecord>& capture, const char* kernel, const spillway_access* accesses,
+            uint32_t access_count);
+  void copy_batch(const std::vector<Copy>& copies);
+  void launch_function(FunctionHandle function, const spillway_launch& launch,
+                       const std::shared_ptr<CaptureRecord>& record);
   template <typename T>
   void keep(const std::shared_ptr<CaptureRecord>& capture, T& object);
 

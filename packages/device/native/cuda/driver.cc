@@ -84,7 +84,9 @@ spillway_status status_of(Result result) {
   if (result == kSuccess) return SPILLWAY_STATUS_OK;
   if (result == kOutOfMemory) return SPILLWAY_STATUS_OUT_OF_MEMORY;
   if (result == kInvalidValue) return SPILLWAY_STATUS_INVALID_ARGUMENT;
-  if (result == 209 || result == 222 || result == 500) return SPILLWAY_STATUS_NO_KERNELS;  // no image, bad PTX, no name
+  if (result == 200 || result == 218) return SPILLWAY_STATUS_INVALID_ARGUMENT;  // neither image nor PTX
+  // No image for this GPU, PTX too new, no kernel of that name.
+  if (result == 209 || result == 222 || result == 500) return SPILLWAY_STATUS_NO_KERNELS;
   if (result == 801) return SPILLWAY_STATUS_NOT_SUPPORTED;
   if (result >= 900 && result <= 908) return SPILLWAY_STATUS_CAPTURE;
   return is_sticky(result) ? SPILLWAY_STATUS_DEVICE_LOST : SPILLWAY_STATUS_SYSTEM;

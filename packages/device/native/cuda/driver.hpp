@@ -49,6 +49,14 @@ struct MemoryAccess {
 };
 static_assert(sizeof(MemoryAccess) == 12);
 
+struct CopyAttributes {
+  int32_t source_access_order = 1;  // as the stream does
+  MemoryLocation source_hint = {0, 0};
+  MemoryLocation target_hint = {0, 0};
+  uint32_t flags = 0;
+};
+static_assert(sizeof(CopyAttributes) == 24);
+
 // X(name, the CUDA version whose interface is meant, parameters…)
 #define SPILLWAY_CUDA_REQUIRED(X)                                                                               \
   X(cuDriverGetVersion, 2020, int32_t*)                                                                         \
@@ -66,11 +74,14 @@ static_assert(sizeof(MemoryAccess) == 12);
   X(cuMemGetInfo, 3020, size_t*, size_t*)                                                                       \
   X(cuMemAlloc, 3020, Address*, size_t)                                                                         \
   X(cuMemFree, 3020, Address)                                                                                   \
+  X(cuMemGetAddressRange, 3020, Address*, size_t*, Address)                                                     \
+  X(cuPointerGetAttribute, 4000, void*, int32_t, Address)                                                       \
   X(cuMemHostAlloc, 2020, void**, size_t, uint32_t)                                                             \
   X(cuMemFreeHost, 2000, void*)                                                                                 \
   X(cuMemcpyAsync, 4000, Address, Address, size_t, StreamHandle)                                                \
   X(cuMemsetD8Async, 3020, Address, uint8_t, size_t, StreamHandle)                                              \
   X(cuStreamCreateWithPriority, 5050, StreamHandle*, uint32_t, int32_t)                                         \
+  X(cuStreamGetCtx, 9020, StreamHandle, Context*)                                                               \
   X(cuStreamDestroy, 4000, StreamHandle)                                                                        \
   X(cuStreamSynchronize, 2000, StreamHandle)                                                                    \
   X(cuStreamQuery, 2000, StreamHandle)                                                                          \
@@ -95,16 +106,18 @@ static_assert(sizeof(MemoryAccess) == 12);
   X(cuGraphExecDestroy, 10000, GraphExecutable)                                                                 \
   X(cuGraphDestroy, 10000, GraphHandle)
 
-// Absent: the device has no virtual memory.
-#define SPILLWAY_CUDA_OPTIONAL(X)                                                 \
-  X(cuMemAddressReserve, 10020, Address*, size_t, size_t, Address, uint64_t)      \
-  X(cuMemAddressFree, 10020, Address, size_t)                                     \
-  X(cuMemCreate, 10020, MemoryHandle*, size_t, const MemoryProperties*, uint64_t) \
-  X(cuMemRelease, 10020, MemoryHandle)                                            \
-  X(cuMemMap, 10020, Address, size_t, size_t, MemoryHandle, uint64_t)             \
-  X(cuMemUnmap, 10020, Address, size_t)                                           \
-  X(cuMemSetAccess, 10020, Address, size_t, const MemoryAccess*, size_t)          \
-  X(cuMemGetAllocationGranularity, 10020, size_t*, const MemoryProperties*, int32_t)
+// Absent: the device has no virtual memory, or copies one by one.
+#define SPILLWAY_CUDA_OPTIONAL(X)                                                                              \
+  X(cuMemAddressReserve, 10020, Address*, size_t, size_t, Address, uint64_t)                                   \
+  X(cuMemAddressFree, 10020, Address, size_t)                                                                  \
+  X(cuMemCreate, 10020, MemoryHandle*, size_t, const MemoryProperties*, uint64_t)                              \
+  X(cuMemRelease, 10020, MemoryHandle)                                                                         \
+  X(cuMemMap, 10020, Address, size_t, size_t, MemoryHandle, uint64_t)                                          \
+  X(cuMemUnmap, 10020, Address, size_t)                                                                        \
+  X(cuMemSetAccess, 10020, Address, size_t, const MemoryAccess*, size_t)                                       \
+  X(cuMemGetAllocationGranularity, 10020, size_t*, const MemoryProperties*, int32_t)                           \
+  X(cuMemcpyBatchAsync, 12080, Address*, Address*, size_t*, size_t, CopyAttributes*, size_t*, size_t, size_t*, \
+    StreamHandle)
 
 /// The functions, by the driver's own names. One for the process: the driver is.
 struct Driver {

@@ -8,8 +8,17 @@
 
 namespace spillway::device::cuda {
 
-constexpr uint32_t kSharedWithoutAsking = 48 << 10;
-constexpr int32_t kMaximumSharedBytes = 8;  // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+void load_apart(const std::function<void()>& load) {
+  std::exception_ptr failure;
+  std::thread([&] {
+    try {
+      load();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+  }).join();
+  if (failure) std::rethrow_exception(failure);
+}
 
 ModuleCache::Entry ModuleCache::load(const spillway_kernel& kernel) {
   if (kernel.image == nullptr || kernel.name == nullptr) {
@@ -18,19 +27,12 @@ ModuleCache::Entry ModuleCache::load(const spillway_kernel& kernel) {
          kernel.name ? kernel.name : "?");
   }
   Entry entry{nullptr, kSharedWithoutAsking};
-  std::exception_ptr failure;
-  // On a thread of its own: loading is not allowed on a thread that is capturing.
-  std::thread([&] {
-    try {
-      device_.enter("launch");
-      ModuleHandle& module = modules_[kernel.image];
-      if (module == nullptr) device_.check(driver().cuModuleLoadData(&module, kernel.image), "cuModuleLoadData");
-      device_.check(driver().cuModuleGetFunction(&entry.function, module, kernel.name), "cuModuleGetFunction");
-    } catch (...) {
-      failure = std::current_exception();
-    }
-  }).join();
-  if (failure) std::rethrow_exception(failure);
+  load_apart([&] {
+    device_.enter("launch");
+    ModuleHandle& module = modules_[kernel.image];
+    if (module == nullptr) device_.check(driver().cuModuleLoadData(&module, kernel.image), "cuModuleLoadData");
+    device_.check(driver().cuModuleGetFunction(&entry.function, module, kernel.name), "cuModuleGetFunction");
+  });
   return entry;
 }
 

@@ -1,6 +1,7 @@
 // Kernels as this GPU runs them, loaded once each.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <mutex>
 
@@ -9,6 +10,13 @@
 namespace spillway::device::cuda {
 
 class CudaDevice;
+
+// Dynamic shared memory that every kernel may use; more must be asked for, by the attribute.
+inline constexpr uint32_t kSharedWithoutAsking = 48 << 10;
+inline constexpr int32_t kMaximumSharedBytes = 8;  // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+
+/// On a thread of its own: loading is not allowed on a thread that is capturing. Throws what `load` throws.
+void load_apart(const std::function<void()>& load);
 
 class ModuleCache {
  public:

@@ -69,25 +69,36 @@ void KeptObjects::release() noexcept {
   objects_.clear();
 }
 
-std::shared_ptr<StreamQueue> StreamQueue::start(CudaDevice& device, int32_t priority) {
-  std::shared_ptr<StreamQueue> queue(new StreamQueue(device));
+std::shared_ptr<StreamQueue> StreamQueue::create(CudaDevice& device, int32_t priority) {
+  std::shared_ptr<StreamQueue> queue(new StreamQueue(device, true));
   device.check(driver().cuStreamCreateWithPriority(&queue->handle_, kNonBlocking, priority),
                "cuStreamCreateWithPriority");
+  start(queue);
+  return queue;
+}
+
+std::shared_ptr<StreamQueue> StreamQueue::borrow(CudaDevice& device, StreamHandle handle) {
+  std::shared_ptr<StreamQueue> queue(new StreamQueue(device, false));
+  queue->handle_ = handle;
+  start(queue);
+  return queue;
+}
+
+void StreamQueue::start(const std::shared_ptr<StreamQueue>& queue) {
   try {
     // Detached: it may end the last handle of the device, which could not join it.
-    std::thread([queue, keep = Ref<CudaDevice>(&device)]() mutable {
+    std::thread([queue = queue, keep = Ref<CudaDevice>(&queue->device_)]() mutable {
       queue->work();
       queue.reset();
     }).detach();
   } catch (const std::system_error& failure) {
     fail_system("stream_create", failure.code().value(), "the system gives no more threads");
   }
-  return queue;
 }
 
 StreamQueue::~StreamQueue() {
   device_.enter_to_free();
-  if (handle_) driver().cuStreamDestroy(handle_);
+  if (owned_ && handle_) driver().cuStreamDestroy(handle_);
 }
 
 void StreamQueue::push(std::unique_lock<std::mutex>& lock, std::function<void(spillway_status)> done) {
@@ -120,6 +131,10 @@ bool StreamQueue::when_done(std::function<void(spillway_status)> done) {
 void StreamQueue::collect() {
   KeptObjects done;
   std::lock_guard lock(mutex_);
+  // Asking a stream that is being captured whether it is idle breaks the capture.
+  int32_t capturing = 0;
+  uint64_t id = 0;
+  if (driver().cuStreamGetCaptureInfo(handle_, &capturing, &id) != kSuccess || capturing != 0) return;
   // What points keep goes when their thread sees that they are done.
   if (points_.empty() && driver().cuStreamQuery(handle_) == kSuccess) done = std::move(kept_);
 }
@@ -158,7 +173,7 @@ void StreamQueue::work() {
     // The objects first: who is told that all is done may count them.
     point.kept = KeptObjects();
     if (point.done) point.done(status);
-    point = {};
+    point = Point();
     lock.lock();
   }
 }

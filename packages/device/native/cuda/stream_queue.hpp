@@ -51,7 +51,9 @@ class KeptObjects {
 class StreamQueue : public std::enable_shared_from_this<StreamQueue> {
  public:
   /// The thread keeps the device, and ends, with the stream, after close() and when all is done.
-  static std::shared_ptr<StreamQueue> start(CudaDevice& device, int32_t priority);
+  static std::shared_ptr<StreamQueue> create(CudaDevice& device, int32_t priority);
+  /// Over a stream of somebody else's, who keeps it until this is closed and its work done.
+  static std::shared_ptr<StreamQueue> borrow(CudaDevice& device, StreamHandle handle);
   ~StreamQueue();
 
   StreamHandle handle() const { return handle_; }
@@ -76,11 +78,13 @@ class StreamQueue : public std::enable_shared_from_this<StreamQueue> {
     KeptObjects kept;
     std::function<void(spillway_status)> done;  // may be empty
   };
-  explicit StreamQueue(CudaDevice& device) : device_(device) {}
+  StreamQueue(CudaDevice& device, bool owned) : device_(device), owned_(owned) {}
+  static void start(const std::shared_ptr<StreamQueue>& queue);
   void push(std::unique_lock<std::mutex>& lock, std::function<void(spillway_status)> done);
   void work();
 
   CudaDevice& device_;  // the thread keeps it
+  const bool owned_;
   StreamHandle handle_ = nullptr;
   std::mutex mutex_;
   std::condition_variable wake_;

@@ -123,21 +123,25 @@ void HostStream::wait(Event& event, bool external) {
   queue_->push(std::make_shared<WaitOperation>(record.signal));
 }
 
-void HostStream::copy(Buffer& to_buffer, uint64_t to_offset, Buffer& from_buffer, uint64_t from_offset,
-                      uint64_t bytes) {
-  auto& to = static_cast<HostBuffer&>(to_buffer);
-  auto& from = static_cast<HostBuffer&>(from_buffer);
-  check_range("copy", "target", to.bytes(), to_offset, bytes);
-  check_range("copy", "source", from.bytes(), from_offset, bytes);
-  check_apart(reinterpret_cast<uint64_t>(to.data()) + to_offset, reinterpret_cast<uint64_t>(from.data()) + from_offset,
-              bytes);
-  if (to.storage() == SPILLWAY_STORAGE_PAGEABLE || from.storage() == SPILLWAY_STORAGE_PAGEABLE) {
-    // A driver copies unpinned memory through a buffer of its own, on the caller's time: nothing it could record.
-    refuse_in_capture("copy", "copying unpinned host memory");
+void HostStream::copy(const std::vector<Copy>& copies) {
+  for (const Copy& copy : copies) {
+    const auto& to = static_cast<HostBuffer&>(*copy.to);
+    const auto& from = static_cast<HostBuffer&>(*copy.from);
+    check_copy(copy, to.bytes(), reinterpret_cast<uint64_t>(to.data()), from.bytes(),
+               reinterpret_cast<uint64_t>(from.data()));
+    if (to.storage() == SPILLWAY_STORAGE_PAGEABLE || from.storage() == SPILLWAY_STORAGE_PAGEABLE) {
+      // A driver copies unpinned memory through a buffer of its own, on the caller's time: nothing it could record.
+      refuse_in_capture("copy", "copying unpinned host memory");
+    }
   }
-  if (bytes == 0) return;
+  if (std::all_of(copies.begin(), copies.end(), [](const Copy& copy) { return copy.bytes == 0; })) return;
   host().failures().pass(FailurePoint::kCopy, "copy");
-  enqueue("copy", std::make_shared<CopyOperation>(to, to_offset, from, from_offset, bytes));
+  for (const Copy& copy : copies) {
+    if (copy.bytes == 0) continue;
+    enqueue("copy",
+            std::make_shared<CopyOperation>(static_cast<HostBuffer&>(*copy.to), copy.to_offset,
+                                            static_cast<HostBuffer&>(*copy.from), copy.from_offset, copy.bytes));
+  }
 }
 
 void HostStream::fill(Buffer& to_buffer, uint64_t offset, uint64_t bytes, uint8_t value) {

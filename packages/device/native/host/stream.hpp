@@ -22,7 +22,7 @@ class HostStream final : public Stream {
   void notify(std::function<void(spillway_status)> done) override;
   void record(Event& event) override;
   void wait(Event& event, bool external) override;
-  void copy(Buffer& to, uint64_t to_offset, Buffer& from, uint64_t from_offset, uint64_t bytes) override;
+  void copy(const std::vector<Copy>& copies) override;
   void fill(Buffer& to, uint64_t offset, uint64_t bytes, uint8_t value) override;
   void launch(const spillway_launch& launch) override;
   void begin_capture() override;
