@@ -149,7 +149,7 @@ describeOnCuda('the decoder on a GPU', () => {
   test('the demo model to the end of its context: what the host device computes, replayed or not', async () => {
     const options = { contextLength: 300, kvCacheDtype: 'f32' } as const
     const replayed = await withModel(modelDirectory(), options, (model) => decode(model, [0], {}))
-    expect(replayed.tokens.length).toBeGreaterThan(100)
+    expect(replayed.tokens.length).toBeGreaterThan(64)
     const eager = await withModel(modelDirectory(), { ...options, enforceEager: true }, (model) =>
       decode(model, [0], {}),
     )

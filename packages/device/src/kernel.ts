@@ -31,7 +31,7 @@ export interface KernelLaunch {
   readonly block: readonly number[]
   /** Dynamic shared memory of a block. Default: 0. */
   readonly sharedBytes?: number
-  /** The kernel's parameters as they lie in memory, each aligned as in a C struct; at most 4096 bytes. */
+  /** The kernel's parameters as they lie in memory, each aligned as in a C struct, without padding at the end. */
   readonly arguments: Uint8Array
   /** Every byte that the kernel reads or writes: what is not named here may be gone before the kernel runs. */
   readonly accesses: readonly KernelAccess[]

@@ -85,7 +85,7 @@ void CudaDevice::enter(const char* call) {
     fail(SPILLWAY_STATUS_CLOSED, call, "this device was disposed; open another one");
   }
   if (lost_.load(std::memory_order_acquire)) {
-    fail(SPILLWAY_STATUS_DEVICE_LOST, call, "this device was lost in an earlier call; dispose it and open it again");
+    fail(SPILLWAY_STATUS_DEVICE_LOST, call, "this device was lost in an earlier call; start the process again");
   }
   check(driver().cuCtxSetCurrent(context_), "cuCtxSetCurrent");
 }

@@ -83,8 +83,8 @@ bool is_sticky(Result result) {
 spillway_status status_of(Result result) {
   if (result == kSuccess) return SPILLWAY_STATUS_OK;
   if (result == kOutOfMemory) return SPILLWAY_STATUS_OUT_OF_MEMORY;
-  if (result == kInvalidValue) return SPILLWAY_STATUS_INVALID_ARGUMENT;
-  if (result == 200 || result == 218) return SPILLWAY_STATUS_INVALID_ARGUMENT;  // neither image nor PTX
+  if (result == kInvalidValue || result == kOutOfResources) return SPILLWAY_STATUS_INVALID_ARGUMENT;
+  if (result == 200 || result == 218) return SPILLWAY_STATUS_INVALID_ARGUMENT;  // no image, or PTX that is none
   // No image for this GPU, PTX too new, no kernel of that name.
   if (result == 209 || result == 222 || result == 500) return SPILLWAY_STATUS_NO_KERNELS;
   if (result == 801) return SPILLWAY_STATUS_NOT_SUPPORTED;
@@ -102,10 +102,15 @@ void check(Result result, const char* call) {
   error.status = status_of(result);
   error.native_code = result;
   std::snprintf(error.call, sizeof error.call, "%s", call);
+  const char* advice = "";
+  if (error.status == SPILLWAY_STATUS_DEVICE_LOST) {
+    advice = ". The GPU is lost to this process: save what host memory holds, and start the process again";
+  }
+  if (result == kOutOfResources) {
+    advice = ". The block is too large for this kernel, or its arguments are longer than its parameters";
+  }
   std::snprintf(error.message, sizeof error.message, "%s: %s (%s)%s", call, text ? text : "failed", name ? name : "?",
-                error.status == SPILLWAY_STATUS_DEVICE_LOST ? ". The GPU does not recover from it in this device; "
-                                                              "dispose it, open it again and load again"
-                                                            : "");
+                advice);
   throw StatusError(error);
 }
 
