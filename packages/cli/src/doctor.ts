@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { formatBytes, type PinSetting, pinPolicy, readEnvironment, shouldPinMemory } from '@spillway/core'
 import { Kernels } from '@spillway/decoder'
-import { cudaStatus, type NativeDevice, systemMemory } from '@spillway/device'
+import { type CudaStatus, cudaStatus, type NativeDevice, systemMemory } from '@spillway/device'
 import { createRegistry } from './backends.js'
 import { type Invocation, openSelectedDevice } from './session.js'
 
@@ -16,10 +16,13 @@ export async function doctor({ given, output, signal }: Invocation): Promise<voi
     const kernels = new Kernels()
     const report = {
       node: process.version,
-      devices: [
-        { name: device.name, available: true, limitBytes: device.budget.limitBytes, chosen: true },
-        { name: 'cuda', ...cudaStatus(), chosen: false },
-      ],
+      device: {
+        name: device.name,
+        type: device.type,
+        limitBytes: device.budget.limitBytes,
+        availableBytes: device.budget.availableBytes,
+      },
+      cuda: cudaStatus(),
       pinned: pin,
       memory: { ...systemMemory(), lockableBytes: lockableBytes() },
       link: await measureLink(device, pin.pin, signal),
@@ -36,13 +39,14 @@ export async function doctor({ given, output, signal }: Invocation): Promise<voi
 
 type Report = {
   readonly node: string
-  readonly devices: readonly {
-    name: string
-    available: boolean
-    limitBytes?: number
-    reason?: string
-    chosen: boolean
-  }[]
+  /** The one that `run` with the same options would use. */
+  readonly device: {
+    readonly name: string
+    readonly type: 'host' | 'cuda'
+    readonly limitBytes: number
+    readonly availableBytes: number
+  }
+  readonly cuda: CudaStatus
   readonly pinned: { readonly pin: boolean; readonly reason: string }
   readonly memory: {
     readonly totalBytes: number
@@ -56,15 +60,13 @@ type Report = {
 }
 
 function lines(report: Report): string[] {
-  const { memory, link, kernels } = report
+  const { device, cuda, memory, link, kernels } = report
   const rate = (bytesPerSecond: number): string => `${formatBytes(bytesPerSecond)}/s`
   const images = kernels.filter(({ image }) => image !== 'none').length
   return [
     `node      ${report.node}`,
-    ...report.devices.map(
-      ({ name, available, reason, limitBytes }) =>
-        `device    ${name}: ${available ? `ready, memory limit ${formatBytes(limitBytes ?? 0)}` : reason}`,
-    ),
+    `device    ${device.name}: ${formatBytes(device.availableBytes)} available of a limit of ${formatBytes(device.limitBytes)}`,
+    ...(cuda.available ? cuda.gpus.map(describeGpu) : [`gpu       none: ${cuda.reason}`]),
     `pinning   ${report.pinned.pin ? 'yes' : 'no'}: ${report.pinned.reason}`,
     `memory    ${formatBytes(memory.availableBytes)} available of ${formatBytes(memory.totalBytes)}; ` +
       `lockable: ${typeof memory.lockableBytes === 'number' ? formatBytes(memory.lockableBytes) : memory.lockableBytes}`,
@@ -73,6 +75,18 @@ function lines(report: Report): string[] {
     `kernels   ${kernels.length} host twins (${report.instructionSet}), ${images} with an image for a GPU`,
     ...report.backends.map(({ name, available, reason }) => `backend   ${name}${available ? '' : `: ${reason}`}`),
   ]
+}
+
+/** With the memory that other processes hold, whatever this one's limit is. */
+function describeGpu(
+  { name, freeBytes, totalBytes, computeCapability }: CudaStatus['gpus'][number],
+  index: number,
+): string {
+  const capability = `${Math.floor(computeCapability / 10)}.${computeCapability % 10}`
+  return (
+    `gpu       cuda:${index}: ${name}, compute capability ${capability}, ` +
+    `${formatBytes(freeBytes)} free of ${formatBytes(totalBytes)}`
+  )
 }
 
 /** RLIMIT_MEMLOCK of this process, in bytes where there is a limit. */

@@ -86,7 +86,8 @@ Napi::Value notify(const Napi::CallbackInfo& info) {
       ticket->settle([wait, status](Napi::Env env, const Napi::Promise::Deferred& deferred) {
         if (wait) wait();
         if (status != SPILLWAY_STATUS_OK) {
-          fail(status, "stream_notify", "the work of this stream failed, and the device is lost; start the process again");
+          fail(status, "stream_notify",
+               "the work of this stream failed, and the device is lost; start the process again");
         }
         deferred.Resolve(env.Undefined());
       });

@@ -101,9 +101,7 @@ Buffer* HostDevice::create_buffer(uint32_t storage, uint64_t bytes, const std::s
   return new HostMemory(*this, storage, bytes);
 }
 
-uint64_t HostDevice::available_bytes() {
-  return std::min(budget().rest_bytes(), read_system_memory().available_bytes);
-}
+uint64_t HostDevice::available_bytes() { return std::min(budget().rest_bytes(), read_system_memory().available_bytes); }
 
 MemoryFile::Extent HostDevice::take_memory(uint64_t bytes) {
   // Past what the system has left it kills instead of refusing.
