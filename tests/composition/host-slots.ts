@@ -121,7 +121,8 @@ export class HostSlots implements OffloaderSteps {
         const { slab, slot } = this.modules.get(name)!
         if (slot === undefined) return
         stream.copy(slot, slab)
-        this.#onloadedBytes += slot.bytes
+        // What a capture records is not done.
+        if (!stream.capturing) this.#onloadedBytes += slot.bytes
       },
       after: () => {},
       end: (ok) => this.ends.push(ok),

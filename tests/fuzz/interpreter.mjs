@@ -170,6 +170,8 @@ export class Interpreter {
     if ('native' in symbol) return this.#native(symbol.native)
     if ('proxy' in symbol) return new Proxy(this.#value(symbol.proxy) ?? {}, {})
     if ('inherits' in symbol) return Object.create(this.#value(symbol.inherits) ?? null)
+    if ('list' in symbol) return symbol.list.map((element) => this.#value(element))
+    if ('bigint' in symbol) return BigInt(symbol.bigint)
     if ('object' in symbol) return this.#options(symbol.object)
     if ('bytes' in symbol) return new Uint8Array(symbol.bytes).fill(symbol.of)
     if ('signal' in symbol) return signal(symbol.signal)

@@ -22,6 +22,7 @@ const choices = {
   priority: ['low', 'normal', 'high'],
   failurePoint: ['allocation', 'copy', 'launch', 'event', 'mapping', 'stream', 'capture', 'any'],
   failureNumber: [1, 1, 2, 5],
+  accessMode: ['read', 'write', 'read-write'],
   touchMode: ['read', 'write', 'read-write'],
 }
 
@@ -29,6 +30,7 @@ const choices = {
 export function plainValue(type, random) {
   if (type === 'signal') return { signal: random.pick(['live', 'live', 'soon', 'aborted']) }
   if (type === 'source') return { bytes: random.pick([0, 1, 16, 4 * KiB, 64 * KiB]), of: random.below(256) }
+  if (type === 'pointer') return { bigint: random.pick(['0', '16', '18446744073709551615']) }
   if (!(type in choices)) throw new Error(`no values for ${type}`)
   return value(random.pick(choices[type]))
 }

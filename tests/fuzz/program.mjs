@@ -7,6 +7,7 @@
 //   { native: step }                its native handle
 //   { hostile: name }               of hostile-values.mjs
 //   { object: { field: symbol } }   options
+//   { list: [symbol] }, { bigint: digits }
 //   { getter: { disposes, value } } a field whose getter disposes something first
 //   { proxy: symbol }, { inherits: symbol }   something that stands for an object
 //   { bytes, of }, { signal }
@@ -135,6 +136,9 @@ class ArgumentWriter {
       return object === undefined ? { value: null } : { native: object.ref }
     }
     if (type.handle !== undefined) return this.object(type.handle) ?? { value: null }
+    if (type.list !== undefined) {
+      return { list: Array.from({ length: 1 + random.below(3) }, () => this.argument(type.list)) }
+    }
     const fields = {}
     for (const [field, of] of Object.entries(type.options)) {
       if (!type.needed.includes(field) && random.chance(0.6)) continue
@@ -214,11 +218,28 @@ export function* systematicPrograms() {
 
 function* argumentPlaces(type, at) {
   const put = (step, symbol) => ({ ...step, args: step.args.map((old, i) => (i === at ? symbol : old)) })
-  yield { name: `argument ${at + 1}`, write: put }
-  if (type.options === undefined) return
-  for (const field of Object.keys(type.options)) {
-    const write = (step, symbol) => put(step, { object: { ...step.args[at].object, [field]: symbol } })
-    yield { name: `argument ${at + 1}, ${field}`, write, field }
+  for (const { name, write, field } of placesWithin(type)) {
+    yield {
+      name: `argument ${at + 1}${name}`,
+      write: (step, symbol) => put(step, write(step.args[at], symbol)),
+      ...(field === undefined ? {} : { field }),
+    }
+  }
+}
+
+/** Where in an argument something else may stand: all of it, a field of its options, an element of its list. */
+function* placesWithin(type) {
+  yield { name: '', write: (_, symbol) => symbol }
+  for (const [field, of] of Object.entries(type.options ?? {})) {
+    for (const { name, write } of placesWithin(of)) {
+      const put = ({ object }, symbol) => ({ object: { ...object, [field]: write(object[field], symbol) } })
+      yield { name: `, ${field}${name}`, write: put, field }
+    }
+  }
+  if (type.list === undefined) return
+  for (const { name, write, field } of placesWithin(type.list)) {
+    const put = ({ list: [first, ...rest] }, symbol) => ({ list: [write(first, symbol), ...rest] })
+    yield { name: `, an element${name}`, write: put, field }
   }
 }
 
@@ -264,6 +285,7 @@ function systematicProgram(call, { name, write, field }) {
 
 /** All of the options present. */
 function complete(type, writer) {
+  if (type.list !== undefined) return { list: [complete(type.list, writer)] }
   if (type.options === undefined) return writer.argument(type)
   return {
     object: Object.fromEntries(Object.entries(type.options).map(([field, of]) => [field, complete(of, writer)])),

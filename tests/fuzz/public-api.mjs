@@ -3,6 +3,7 @@
 // A call's arguments are described by what a correct program would pass:
 //   'size' | 'offset' | 'byte' | 'text' | …: a plain value (plain-values.mjs)
 //   { handle: [kinds] }: an object of one of these kinds; { native: kind }: the native handle of one
+//   { list: argument }: some of them
 //   { options: { field: argument, … } }: an object; every field may be left out unless named in `needed`
 
 const handle = (...kinds) => ({ handle: kinds })
@@ -10,6 +11,20 @@ const options = (fields, needed = []) => ({ options: fields, needed })
 const anyBuffer = handle('device-buffer', 'host-buffer')
 const copyRange = options({ toOffset: 'offset', fromOffset: 'offset', bytes: 'count' })
 const fillRange = options({ offset: 'offset', bytes: 'count' })
+const list = (type) => ({ list: type })
+const aCopy = options({ to: anyBuffer, from: anyBuffer, toOffset: 'offset', fromOffset: 'offset', bytes: 'count' }, [
+  'to',
+  'from',
+  'bytes',
+])
+const anAccess = options({ buffer: anyBuffer, mode: 'accessMode', offset: 'offset', bytes: 'count' }, [
+  'buffer',
+  'mode',
+])
+const kernelLaunch = options(
+  { grid: list('count'), block: list('count'), sharedBytes: 'count', arguments: 'source', accesses: list(anAccess) },
+  ['grid', 'block', 'arguments', 'accesses'],
+)
 const abortable = options({ signal: 'signal' })
 const failure = options({ at: 'failurePoint', number: 'failureNumber' }, ['at', 'number'])
 
@@ -49,6 +64,7 @@ export const parts = ['virtualMemory', 'budget', 'failures', 'checker']
  * @property {unknown[]} takes
  * @property {number} needs     how many of them a correct program always passes
  * @property {string} [makes]   kind of what it returns
+ * @property {boolean} [gpu]    succeeds on a GPU only
  * @property {boolean} [ends]   disposes what it is called on
  * @property {number} weight    how often the fuzzer picks it
  */
@@ -99,9 +115,15 @@ method('device', 'allocateHost', ['size', options({ storage: 'storage', signal: 
   weight: 8,
 })
 
+method('device', 'wrapStream', ['pointer'], { weight: 1, gpu: true })
+method('device', 'wrapMemory', ['pointer', 'size'], { weight: 1, gpu: true })
+method('device', 'loadKernel', ['source', 'text'], { weight: 1, gpu: true })
+
 method('stream', 'record', [handle('event')], { weight: 8 })
 method('stream', 'wait', [handle('event'), options({ external: 'boolean' })], { needs: 1, weight: 8 })
 method('stream', 'copy', [anyBuffer, anyBuffer, copyRange], { needs: 2, weight: 20 })
+method('stream', 'copyBatch', [list(aCopy)], { weight: 10 })
+method('stream', 'launchKernel', [handle('event'), kernelLaunch], { weight: 2, gpu: true })
 method('stream', 'fill', [anyBuffer, 'byte', fillRange], { needs: 2, weight: 12 })
 method('stream', 'beginCapture', [], { weight: 2 })
 method('stream', 'endCapture', [], { makes: 'graph', weight: 4 })
@@ -118,7 +140,8 @@ method('range', 'map', ['granularOffset', handle('physical')], { weight: 14 })
 method('range', 'unmap', ['granularOffset', 'granules'], { weight: 12 })
 method('range', 'buffer', ['offset', 'size'], { makes: 'device-buffer', weight: 6 })
 
-for (const member of ['limitBytes', 'usedBytes', 'peakBytes', 'usedBytesByTag']) getter('budget', member)
+for (const member of ['limitBytes', 'usedBytes', 'peakBytes', 'availableBytes', 'usedBytesByTag'])
+  getter('budget', member)
 method('failures', 'arm', [failure], { weight: 4 })
 method('failures', 'disarm', [], { weight: 2 })
 getter('failures', 'fired')
@@ -138,6 +161,7 @@ for (const [kind, name] of Object.entries(classNames)) {
   if (kind === 'virtualMemory') continue
   free(`new ${name}`, [{ native: kind }, 'text'], { how: 'construct', makes: kind, weight: 1 })
 }
+free('new NativeKernel', [{ native: 'device' }, 'text'], { how: 'construct', weight: 1 })
 free('new VirtualMemory', [{ native: 'device' }], { how: 'construct', weight: 1 })
 
 /** A kernel, through another addon: only with numbers, what it checks of its own arguments is not the device's. */
@@ -151,4 +175,5 @@ calls.push({
 })
 
 /** What programs have no business calling. */
-export const notPublic = new Set(['checker.close'])
+// A kernel is made on a GPU only.
+export const notPublic = new Set(['checker.close', 'NativeKernel'])

@@ -75,18 +75,24 @@ async function useModel(
   const loaded = await loadModel(model.directory, { device, offload, pin: placement.pin, ...sizes })
   try {
     const figures = placement.figures(checkpoint)
-    const expected = { copied: figures.residentBytes + figures.filledBytes, onloaded: figures.filledBytes }
+    const copied = figures.residentBytes + figures.filledBytes
+    const expected = { copied, onloaded: figures.filledBytes, graphLaunches: 0 }
     const check = (): Promise<void> => expectFigures({ loaded, watched, device, placement, figures, expected })
-    const addForwards = (count: number): void => {
-      expected.copied += count * figures.forwardBytes
-      expected.onloaded += count * figures.forwardBytes
+    /** What replays copy, only the device counts. */
+    const addForwards = ({ enqueued, replayed }: { enqueued: number; replayed: number }): void => {
+      expected.copied += (enqueued + replayed) * figures.forwardBytes
+      expected.onloaded += enqueued * figures.forwardBytes
+      expected.graphLaunches += replayed
     }
+    const replays = placement.pin === 'on'
     expect(loaded.names).toEqual([placement.shownName, ...(sleeps ? ['shelf'] : [])])
+    expect(loaded.decodeGraph.graph).toBe(replays)
     expect(watched.storages).toEqual(expectedStorages(checkpoint, figures, placement.pin === 'off'))
     await check()
 
     expect(await greedyTokens(loaded, model)).toEqual(reference.tokens)
-    addForwards(maxTokens)
+    // The prompt, and the first token after it, which rehearses what is captured then.
+    addForwards(replays ? { enqueued: 2, replayed: maxTokens - 2 } : { enqueued: maxTokens, replayed: 0 })
     await check()
 
     if (shelf !== undefined) {
@@ -98,8 +104,10 @@ async function useModel(
       await check()
     }
 
+    expect(await greedyTokens(loaded, model)).toEqual(reference.tokens)
+    addForwards(replays ? { enqueued: 1, replayed: maxTokens - 1 } : { enqueued: maxTokens, replayed: 0 })
     expect(await loaded.logits(reference.tokens)).toEqual(reference.logits)
-    addForwards(1)
+    addForwards({ enqueued: 1, replayed: 0 })
     await check()
   } finally {
     await loaded.dispose()
@@ -133,7 +141,7 @@ interface Expectation {
   readonly placement: PlacementRow
   readonly figures: PlacementFigures
   /** Bytes that came over the link into memory for weights, and those that the backend calls onloaded. */
-  readonly expected: { readonly copied: number; readonly onloaded: number }
+  readonly expected: { readonly copied: number; readonly onloaded: number; readonly graphLaunches: number }
 }
 
 /** Rules, statistics and the device's counters agree, once everything enqueued is done. */
@@ -143,7 +151,8 @@ async function expectFigures({ loaded, watched, device, placement, figures, expe
   const stats = loaded.stats()
   expect(stats).toMatchObject({ offloadedBytes, residentBytes, slotBytes, onloadedBytes: expected.onloaded })
   expect(stats.pinned.pin).toBe(placement.pin === 'on')
-  const { hostToDeviceBytesByTag, pinnedBytes, pageableBytes } = device.counters()
+  const { hostToDeviceBytesByTag, graphLaunches, pinnedBytes, pageableBytes } = device.counters()
+  expect(graphLaunches).toBe(expected.graphLaunches)
   expect(hostToDeviceBytesByTag.weights ?? 0).toBe(expected.copied)
   const [used, unused] = placement.pin === 'on' ? [pinnedBytes, pageableBytes] : [pageableBytes, pinnedBytes]
   expect(used).toBeGreaterThanOrEqual(offloadedBytes)

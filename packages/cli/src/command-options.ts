@@ -28,6 +28,11 @@ const modelOptions: OptionSpecs = {
     min: 1,
     help: "Tokens of prompt and text together; default: the model's, at most 2048",
   },
+  enforceEager: {
+    type: 'flag',
+    default: false,
+    help: 'Enqueue every kernel of every token instead of replaying a captured graph',
+  },
   offloadBackend: {
     type: 'string',
     default: 'auto',

@@ -44,6 +44,7 @@ export async function run(invocation: Invocation): Promise<void> {
       seed,
       device: device.type,
       backend: model.names.join('+'),
+      decodeGraph: model.decodeGraph,
       stats,
       timings: { loadMs, ...timings },
     })

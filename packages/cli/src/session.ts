@@ -50,6 +50,7 @@ export async function withModel<T>(
       offload,
       pin: (given.pinMemory as PinSetting | undefined) ?? 'auto',
       ...(given.contextLength === undefined ? {} : { contextLength: given.contextLength as number }),
+      enforceEager: (given.enforceEager as boolean | undefined) ?? false,
       ...(given.loadFormat === undefined ? {} : { loadFormat: given.loadFormat as 'auto' | 'dummy' }),
       signal,
       onProgress: ({ phase, loadedBytes, totalBytes }) => {

@@ -14,6 +14,7 @@ interface RunObject {
   readonly promptTokens: number
   readonly device: string
   readonly backend: string
+  readonly decodeGraph: { readonly graph: boolean; readonly reason: string }
   readonly stats: Readonly<Record<string, number>> & {
     readonly pinned: { readonly pin: boolean; readonly reason: string }
   }
@@ -60,6 +61,20 @@ test('more than the device has: none fails with a code, prefetch and auto write 
     expect(object.stats.peakDeviceBytes).toBeLessThanOrEqual(4 * 2 ** 20)
     expect(object.backend).toBe(backend === 'auto' ? 'auto (prefetch)' : 'prefetch')
   }
+})
+
+test('--enforce-eager writes the same text without a graph', async () => {
+  const [replayed, eager] = await Promise.all(
+    [[], ['--enforce-eager']].map(async (words) => {
+      const { stdout } = await spillway(['run', '--json', ...small, '--offload-backend', 'prefetch', ...words])
+      return onlyObject(stdout) as RunObject
+    }),
+  )
+  expect(eager!.tokens).toEqual(replayed!.tokens)
+  expect(replayed!.decodeGraph.graph).toBe(true)
+  expect(eager!.decodeGraph).toEqual({ graph: false, reason: 'enforceEager' })
+  // Of replays, only the device counts the copies.
+  expect(eager!.stats.onloadedBytes).toBeGreaterThan(replayed!.stats.onloadedBytes as number)
 })
 
 test('text for people: stdout has the text alone', async () => {
@@ -193,22 +208,25 @@ test('doctor: every section, in JSON and for people', async () => {
   const { status, stdout } = await spillway(['doctor', '--json'])
   expect(status).toBe(0)
   const report = onlyObject(stdout) as {
-    devices: { name: string; available: boolean; reason?: string }[]
+    device: { type: string; limitBytes: number; availableBytes: number }
+    cuda: { available: boolean; reason: string; gpus: unknown[] }
     pinned: { reason: string }
     memory: { totalBytes: number }
     link: Record<string, number>
     kernels: unknown[]
     backends: { name: string; available: boolean }[]
   }
-  expect(report.devices[0]).toMatchObject({ available: true })
-  expect(report.devices[1]?.available === true || (report.devices[1]?.reason ?? '') !== '').toBe(true)
+  expect(report.device.type).toMatch(/^(host|cuda)$/)
+  expect(report.device.availableBytes).toBeGreaterThan(0)
+  expect(report.device.availableBytes).toBeLessThanOrEqual(report.device.limitBytes)
+  expect(report.cuda.available ? report.cuda.gpus.length > 0 : report.cuda.reason !== '').toBe(true)
   expect(report.pinned.reason).not.toBe('')
   expect(report.memory.totalBytes).toBeGreaterThan(0)
   expect(report.link.hostToDeviceBytesPerSecond).toBeGreaterThan(0)
   expect(report.kernels.length).toBeGreaterThan(5)
   expect(report.backends.map(({ name }) => name)).toEqual(['none', 'auto', 'prefetch'])
   const people = await spillway(['doctor'])
-  for (const word of ['node', 'device', 'pinning', 'memory', 'link', 'kernels', 'backend']) {
+  for (const word of ['node', 'device', 'gpu', 'pinning', 'memory', 'link', 'kernels', 'backend']) {
     expect(people.stdout).toMatch(new RegExp(`^${word} `, 'm'))
   }
 })

@@ -1,18 +1,32 @@
 #include "kernel_set.hpp"
 
+#include <spillway/kernel_image.hpp>
+
 #if defined(SPILLWAY_TWINS_X86)
 #include <cpuid.h>
 #endif
 
-#define SPILLWAY_DECLARE_TWIN(name) void name(const spillway_twin_context* context, const void* arguments);
-#define SPILLWAY_DESCRIBE_KERNEL(name) {sizeof(spillway_kernel), 0, #name, nullptr, 0, name},
+#define SPILLWAY_DECLARE_IMAGE(name, image, twin) KernelImage image();
+#define SPILLWAY_DECLARE_TWIN(name, image, twin) void twin(const spillway_twin_context* context, const void* arguments);
+#define SPILLWAY_DESCRIBE_KERNEL(name, image, twin) describe(#name, images::image(), twin),
 #define SPILLWAY_KERNEL_SET(set)                                                             \
   namespace set {                                                                            \
   SPILLWAY_DECODER_KERNELS(SPILLWAY_DECLARE_TWIN)                                            \
   const KernelSet kernel_set = {#set, {SPILLWAY_DECODER_KERNELS(SPILLWAY_DESCRIBE_KERNEL)}}; \
   }
 
+namespace spillway::images {
+SPILLWAY_DECODER_KERNELS(SPILLWAY_DECLARE_IMAGE)
+}
+
 namespace spillway::decoder {
+namespace {
+
+spillway_kernel describe(const char* name, KernelImage image, spillway_host_twin twin) {
+  return {sizeof(spillway_kernel), 0, name, image.data, image.bytes, twin};
+}
+
+}  // namespace
 
 SPILLWAY_KERNEL_SET(baseline)
 #if defined(SPILLWAY_TWINS_X86)

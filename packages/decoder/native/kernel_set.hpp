@@ -3,27 +3,29 @@
 
 #include <spillway/abi.h>
 
-#include <string>
 #include <vector>
 
-// A kernel by dtype is three entry points, in the order of DType.
-#define SPILLWAY_DECODER_KERNELS_BY_DTYPE(name, X) X(name##_f32) X(name##_f16) X(name##_bf16)
-#define SPILLWAY_DECODER_KERNELS(X)                 \
-  SPILLWAY_DECODER_KERNELS_BY_DTYPE(embedding, X)   \
-  SPILLWAY_DECODER_KERNELS_BY_DTYPE(rms_norm, X)    \
-  SPILLWAY_DECODER_KERNELS_BY_DTYPE(linear, X)      \
-  SPILLWAY_DECODER_KERNELS_BY_DTYPE(qk_norm, X)     \
-  SPILLWAY_DECODER_KERNELS_BY_DTYPE(rope_append, X) \
-  SPILLWAY_DECODER_KERNELS_BY_DTYPE(attention, X)   \
-  X(silu_mul)
+#include "dtype.hpp"
+
+// X(entry point, image, host twin). A kernel by dtype is three entry points, in the order of DType. An operation has
+// several where device code differs by the number of rows (launch_shape.hpp chooses): its host twin is one.
+#define SPILLWAY_KERNELS_BY_DTYPE(X, name, image, twin) \
+  X(name##_f32, image, twin##_f32) X(name##_f16, image, twin##_f16) X(name##_bf16, image, twin##_bf16)
+#define SPILLWAY_DECODER_KERNELS(X)                                         \
+  SPILLWAY_KERNELS_BY_DTYPE(X, embedding, embedding, embedding)             \
+  SPILLWAY_KERNELS_BY_DTYPE(X, rms_norm, rms_norm, rms_norm)                \
+  SPILLWAY_KERNELS_BY_DTYPE(X, linear_vector, linear_vector, linear)        \
+  SPILLWAY_KERNELS_BY_DTYPE(X, linear_few, linear_few, linear)              \
+  SPILLWAY_KERNELS_BY_DTYPE(X, linear_tiles, linear_tiles, linear)          \
+  SPILLWAY_KERNELS_BY_DTYPE(X, qk_norm, qk_norm, qk_norm)                   \
+  SPILLWAY_KERNELS_BY_DTYPE(X, rope_append, rope_append, rope_append)       \
+  SPILLWAY_KERNELS_BY_DTYPE(X, attention_split, attention_split, attention) \
+  SPILLWAY_KERNELS_BY_DTYPE(X, attention_tiles, attention_tiles, attention) \
+  X(silu_mul, silu_mul, silu_mul)
 
 namespace spillway::decoder {
 
-/// How weights and caches are stored. The numbers are those of kernels.ts.
-enum class DType : uint32_t { kF32 = 0, kF16 = 1, kBF16 = 2 };
-inline constexpr uint32_t kDTypes = 3;
-
-#define SPILLWAY_KERNEL_INDEX(name) k_##name,
+#define SPILLWAY_KERNEL_INDEX(name, image, twin) k_##name,
 enum KernelIndex : uint32_t { SPILLWAY_DECODER_KERNELS(SPILLWAY_KERNEL_INDEX) kKernelCount };
 #undef SPILLWAY_KERNEL_INDEX
 

@@ -76,8 +76,7 @@ uint64_t Launch::operand(const char* name, uint32_t mode, uint64_t element_bytes
   return address;
 }
 
-Napi::Value Launch::enqueue(uint32_t kernel, const void* arguments, uint32_t bytes, const uint32_t (&grid)[3],
-                            uint32_t block) {
+Napi::Value Launch::enqueue(uint32_t kernel, const void* arguments, uint32_t bytes, const cuda::LaunchShape& shape) {
   // A kernel's threads run in any order: what one writes, no other may read or write. Addresses, not buffers, are
   // compared: two buffers may lie over the same memory.
   for (uint32_t i = 0; i < operand_count_; ++i) {
@@ -98,9 +97,10 @@ Napi::Value Launch::enqueue(uint32_t kernel, const void* arguments, uint32_t byt
   launch.kernel = &set->kernels[kernel];
   launch.arguments = arguments;
   launch.argument_bytes = bytes;
+  launch.shared_bytes = shape.shared_bytes;
   for (uint32_t i = 0; i < 3; ++i) {
-    launch.grid[i] = grid[i];
-    launch.block[i] = i == 0 ? block : 1;
+    launch.grid[i] = shape.grid[i];
+    launch.block[i] = i == 0 ? shape.block : 1;
   }
   launch.accesses = accesses_;
   check(api_->launch, stream_, &launch);

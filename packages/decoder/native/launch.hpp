@@ -2,9 +2,11 @@
 #pragma once
 
 #include <initializer_list>
+#include <optional>
 #include <spillway/napi.hpp>
 #include <string>
 
+#include "cuda/launch_shape.hpp"
 #include "kernel_set.hpp"
 
 namespace spillway::decoder {
@@ -29,6 +31,13 @@ class Launch {
   /// A finite number.
   float number(const char* name);
   bool flag(const char* name);
+  /// One of `known` ways to compute the same, or nothing where the number given is 0: whichever is fastest.
+  template <typename Entry>
+  std::optional<Entry> entry(uint32_t known) {
+    const uint32_t number = to_uint32(next(), "entry");
+    if (number > known) refuse("entry must be from 0 to " + std::to_string(known));
+    return number == 0 ? std::nullopt : std::optional(static_cast<Entry>(number - 1));
+  }
 
   /// The device address of a tensor of this shape that the kernel reads, writes or both.
   template <typename Element>
@@ -46,9 +55,10 @@ class Launch {
   /// Throws `message`, with the operation's name before it.
   [[noreturn]] void refuse(const std::string& message) const;
 
+  /// Whichever form of the kernel the device will run: host twins know no shapes.
   template <typename Arguments>
-  Napi::Value enqueue(uint32_t kernel, const Arguments& arguments, const uint32_t (&grid)[3], uint32_t block) {
-    return enqueue(kernel, &arguments, sizeof arguments, grid, block);
+  Napi::Value enqueue(uint32_t kernel, const Arguments& arguments, const cuda::LaunchShape& shape) {
+    return enqueue(kernel, &arguments, sizeof arguments, shape);
   }
 
  private:
@@ -60,8 +70,7 @@ class Launch {
   static constexpr uint32_t kMaxOperands = 5;
 
   uint64_t operand(const char* name, uint32_t mode, uint64_t element_bytes, std::initializer_list<uint64_t> shape);
-  Napi::Value enqueue(uint32_t kernel, const void* arguments, uint32_t bytes, const uint32_t (&grid)[3],
-                      uint32_t block);
+  Napi::Value enqueue(uint32_t kernel, const void* arguments, uint32_t bytes, const cuda::LaunchShape& shape);
   Napi::Value next() { return info_[next_++]; }
 
   const Napi::CallbackInfo& info_;

@@ -1,7 +1,5 @@
 #include "operations.hpp"
 
-#include <algorithm>
-
 #include "kernels/attention_args.h"
 #include "kernels/embedding_args.h"
 #include "kernels/linear_args.h"
@@ -17,13 +15,6 @@ namespace {
 constexpr uint32_t kRead = SPILLWAY_ACCESS_READ;
 constexpr uint32_t kWrite = SPILLWAY_ACCESS_WRITE;
 constexpr uint32_t kBoth = SPILLWAY_ACCESS_READ | SPILLWAY_ACCESS_WRITE;
-
-// Threads of a block, and warps in it.
-constexpr uint32_t kBlock = 256, kWarps = kBlock / 32;
-// The largest second dimension of a grid; kernels step over what is beyond.
-constexpr uint32_t kGridLimit = 65535;
-
-uint32_t divide_up(uint64_t value, uint32_t by) { return static_cast<uint32_t>((value + by - 1) / by); }
 
 uint32_t by_dtype(KernelIndex first, DType dtype) { return first + static_cast<uint32_t>(dtype); }
 
@@ -58,7 +49,7 @@ Napi::Value embedding(const Napi::CallbackInfo& info) {
   a.tokens = launch.tensor<int32_t>("tokens", kRead, {a.rows});
   a.table = launch.tensor("table", kRead, dtype, {a.vocabulary, a.hidden});
   a.y = launch.tensor<float>("y", kWrite, {a.rows, a.hidden});
-  return launch.enqueue(by_dtype(k_embedding_f32, dtype), a, {a.rows, 1, 1}, kBlock);
+  return launch.enqueue(by_dtype(k_embedding_f32, dtype), a, cuda::embedding_shape(a));
 }
 
 Napi::Value rms_norm(const Napi::CallbackInfo& info) {
@@ -72,7 +63,7 @@ Napi::Value rms_norm(const Napi::CallbackInfo& info) {
   a.x = launch.tensor<float>("x", kRead, {a.rows, a.hidden});
   a.weight = launch.tensor("weight", kRead, dtype, {a.hidden});
   a.y = launch.tensor<float>("y", kWrite, {a.rows, a.hidden});
-  return launch.enqueue(by_dtype(k_rms_norm_f32, dtype), a, {a.rows, 1, 1}, kBlock);
+  return launch.enqueue(by_dtype(k_rms_norm_f32, dtype), a, cuda::rms_norm_shape(a));
 }
 
 Napi::Value linear(const Napi::CallbackInfo& info) {
@@ -83,12 +74,14 @@ Napi::Value linear(const Napi::CallbackInfo& info) {
   a.inputs = launch.dimension("inputs");
   a.outputs = launch.dimension("outputs");
   a.accumulate = launch.flag("accumulate") ? 1 : 0;
+  const cuda::LinearEntry entry = launch.entry<cuda::LinearEntry>(3).value_or(cuda::linear_entry(a));
   a.x = launch.tensor<float>("x", kRead, {a.rows, a.inputs});
   a.weight = launch.tensor("weight", kRead, dtype, {a.outputs, a.inputs});
   a.bias = launch.optional_tensor("bias", kRead, dtype, {a.outputs});
   a.y = launch.tensor<float>("y", a.accumulate ? kBoth : kWrite, {a.rows, a.outputs});
-  const uint32_t row_blocks = std::min(divide_up(a.rows, 8), kGridLimit);
-  return launch.enqueue(by_dtype(k_linear_f32, dtype), a, {divide_up(a.outputs, kWarps), row_blocks, 1}, kBlock);
+  constexpr KernelIndex kFirst[] = {k_linear_vector_f32, k_linear_few_f32, k_linear_tiles_f32};
+  const KernelIndex first = kFirst[static_cast<uint32_t>(entry)];
+  return launch.enqueue(by_dtype(first, dtype), a, cuda::linear_shape(a, entry, dtype));
 }
 
 Napi::Value qk_norm(const Napi::CallbackInfo& info) {
@@ -105,8 +98,7 @@ Napi::Value qk_norm(const Napi::CallbackInfo& info) {
   a.qkv = launch.tensor<float>("qkv", kBoth, {h.rows, h.qkv_width});
   a.q_weight = launch.tensor("qWeight", kRead, dtype, {h.head_dim});
   a.k_weight = launch.tensor("kWeight", kRead, dtype, {h.head_dim});
-  const uint32_t heads = divide_up(uint64_t{h.heads} + h.key_value_heads, kWarps);
-  return launch.enqueue(by_dtype(k_qk_norm_f32, dtype), a, {h.rows, std::min(heads, kGridLimit), 1}, kBlock);
+  return launch.enqueue(by_dtype(k_qk_norm_f32, dtype), a, cuda::qk_norm_shape(a));
 }
 
 Napi::Value rope_append(const Napi::CallbackInfo& info) {
@@ -128,7 +120,7 @@ Napi::Value rope_append(const Napi::CallbackInfo& info) {
   // Which rows of the cache are written is known only when the work runs: all of it is declared.
   a.keys = launch.tensor("keys", kWrite, dtype, {context, h.key_value_heads, h.head_dim});
   a.values = launch.tensor("values", kWrite, dtype, {context, h.key_value_heads, h.head_dim});
-  return launch.enqueue(by_dtype(k_rope_append_f32, dtype), a, {h.rows, 1, 1}, kBlock);
+  return launch.enqueue(by_dtype(k_rope_append_f32, dtype), a, cuda::rope_append_shape(a));
 }
 
 Napi::Value attention(const Napi::CallbackInfo& info) {
@@ -148,12 +140,14 @@ Napi::Value attention(const Napi::CallbackInfo& info) {
   a.context = context;
   a.scale = launch.number("scale");
   a.window = launch.count("window");
+  const cuda::AttentionEntry entry = launch.entry<cuda::AttentionEntry>(2).value_or(cuda::attention_entry(a));
   a.qkv = launch.tensor<float>("qkv", kRead, {h.rows, h.qkv_width});
   a.position = launch.tensor<int32_t>("position", kRead, {1});
   a.keys = launch.tensor("keys", kRead, dtype, {context, h.key_value_heads, h.head_dim});
   a.values = launch.tensor("values", kRead, dtype, {context, h.key_value_heads, h.head_dim});
   a.y = launch.tensor<float>("y", kWrite, {h.rows, h.heads, h.head_dim});
-  return launch.enqueue(by_dtype(k_attention_f32, dtype), a, {h.rows, std::min(h.heads, kGridLimit), 1}, 128);
+  const KernelIndex first = entry == cuda::AttentionEntry::kSplit ? k_attention_split_f32 : k_attention_tiles_f32;
+  return launch.enqueue(by_dtype(first, dtype), a, cuda::attention_shape(a, entry));
 }
 
 Napi::Value silu_mul(const Napi::CallbackInfo& info) {
@@ -163,7 +157,7 @@ Napi::Value silu_mul(const Napi::CallbackInfo& info) {
   a.ffn = launch.dimension("ffn");
   a.gate_up = launch.tensor<float>("gateUp", kRead, {a.rows, 2, a.ffn});
   a.y = launch.tensor<float>("y", kWrite, {a.rows, a.ffn});
-  return launch.enqueue(k_silu_mul, a, {a.rows, std::min(divide_up(a.ffn, kBlock), kGridLimit), 1}, kBlock);
+  return launch.enqueue(k_silu_mul, a, cuda::silu_mul_shape(a));
 }
 
 }  // namespace spillway::decoder

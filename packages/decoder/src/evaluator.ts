@@ -1,29 +1,38 @@
-import { type HostArena, type HostBuffer, type Stream, throwIfAborted } from '@spillway/core'
-import type { Forward } from './forward.js'
+import { type HostArena, type HostBuffer, type Offloader, type Stream, throwIfAborted } from '@spillway/core'
+import { DecodeGraph, type GraphDecision } from './decode-graph.js'
+import type { Forward, ForwardShape } from './forward.js'
 import type { KvCache } from './kv-cache.js'
+import type { Workspace } from './workspace.js'
 
 export interface EvaluatorOptions {
   readonly forward: Forward
   readonly kvCache: KvCache
+  readonly workspace: Workspace
   readonly stream: Stream
-  readonly host: HostArena
-  readonly maxRows: number
+  readonly offloader: Offloader
   readonly vocabSize: number
+  readonly graphDecision: GraphDecision
 }
 
 /** Runs token sequences through the model, `maxRows` at a time, and waits without blocking. One caller at a time. */
 export class Evaluator implements AsyncDisposable {
   readonly #options: EvaluatorOptions
   readonly #logits: HostBuffer
+  readonly #decodeGraph: DecodeGraph
 
   private constructor(options: EvaluatorOptions, logits: HostBuffer) {
+    const { forward, offloader, stream, graphDecision } = options
     this.#options = options
     this.#logits = logits
+    this.#decodeGraph = new DecodeGraph({ forward, offloader, stream, logits, decision: graphDecision })
   }
 
   static async create(options: EvaluatorOptions, signal?: AbortSignal): Promise<Evaluator> {
-    const bytes = 4 * options.vocabSize
-    return new Evaluator(options, await options.host.allocate(bytes, signal === undefined ? {} : { signal }))
+    return new Evaluator(options, await allocateLogits(options.offloader.host, options.vocabSize, signal))
+  }
+
+  get graphDecision(): GraphDecision {
+    return this.#decodeGraph.decision
   }
 
   /** Starts a new sequence. */
@@ -38,12 +47,14 @@ export class Evaluator implements AsyncDisposable {
    * SPILLWAY_ABORTED.
    */
   async advance(tokens: readonly number[], signal?: AbortSignal): Promise<Float32Array> {
-    const { kvCache, maxRows } = this.#options
+    const { kvCache, workspace } = this.#options
+    const { maxRows } = workspace.plan
     while (kvCache.length < tokens.length) {
       const position = kvCache.length
       const chunk = tokens.slice(position, position + maxRows)
       const isLast = position + chunk.length === tokens.length
-      await this.#step(chunk, position, isLast ? { logitsFrom: chunk.length - 1, logits: this.#logits } : {})
+      const wanted = isLast ? { logitsFrom: chunk.length - 1, logits: this.#logits } : {}
+      await this.#step(chunk, position, wanted)
       throwIfAborted(signal, 'generating')
     }
     return floatsOf(this.#logits.read())
@@ -51,10 +62,10 @@ export class Evaluator implements AsyncDisposable {
 
   /** Logits at every position of a new sequence, each f32 [vocab]. */
   async all(tokens: readonly number[], signal?: AbortSignal): Promise<Float32Array[]> {
-    const { kvCache, maxRows, vocabSize, host } = this.#options
+    const { kvCache, workspace, vocabSize, offloader } = this.#options
+    const { maxRows } = workspace.plan
     const rowBytes = 4 * vocabSize
-    const bytes = rowBytes * Math.min(maxRows, tokens.length)
-    const logits = await host.allocate(bytes, signal === undefined ? {} : { signal })
+    const logits = await allocateLogits(offloader.host, vocabSize * Math.min(maxRows, tokens.length), signal)
     try {
       const rows: Float32Array[] = []
       this.reset()
@@ -73,27 +84,32 @@ export class Evaluator implements AsyncDisposable {
     }
   }
 
-  async #step(
-    tokens: readonly number[],
-    position: number,
-    wanted: { readonly logitsFrom?: number; readonly logits?: HostBuffer },
-  ): Promise<void> {
-    const { forward, kvCache, stream } = this.#options
+  async #step(tokens: readonly number[], position: number, wanted: Omit<ForwardShape, 'rows'>): Promise<void> {
+    const { forward, kvCache, workspace, stream } = this.#options
     const { epoch } = kvCache
+    const rows = tokens.length
     try {
-      forward.enqueue({ tokens, position, ...wanted })
+      workspace.write(tokens, position)
+      if (rows === 1 && wanted.logits === this.#logits) this.#decodeGraph.enqueue()
+      else forward.enqueue({ rows, ...wanted })
+      await stream.synchronize()
     } catch (error) {
+      this.#decodeGraph.forwardFailed()
       // Part of it may be enqueued and use the buffers that the next step writes.
       await stream.synchronize().catch(() => {})
       throw error
     }
-    await stream.synchronize()
-    kvCache.commit(position + tokens.length, epoch)
+    kvCache.commit(position + rows, epoch)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#decodeGraph[Symbol.asyncDispose]()
     await this.#logits.dispose()
   }
+}
+
+function allocateLogits(host: HostArena, count: number, signal: AbortSignal | undefined): Promise<HostBuffer> {
+  return host.allocate(4 * count, signal === undefined ? {} : { signal })
 }
 
 function floatsOf(bytes: Uint8Array): Float32Array {

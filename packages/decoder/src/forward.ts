@@ -16,11 +16,10 @@ export interface ForwardOptions {
   readonly stream: Stream
 }
 
-export interface ForwardInput {
-  /** 1 … maxRows, each inside the vocabulary. */
-  readonly tokens: readonly number[]
-  /** Of the first token; positions below it are in the cache. */
-  readonly position: number
+/** Which rows there are, and where logits of them go. */
+export interface ForwardShape {
+  /** 1 … maxRows. */
+  readonly rows: number
   /** Logits from this row on are wanted; absent: none, and the last norm and the head are left out. */
   readonly logitsFrom?: number
   /** Where those logits go, f32 [rows, vocab], one after another. */
@@ -42,11 +41,13 @@ export class Forward {
     this.#weights = weights
   }
 
-  /** The host buffers given and used are free again when the stream is done. */
-  enqueue(input: ForwardInput): void {
+  /**
+   * Reads tokens and their position from what `Workspace.write` has put there when the work runs, so a forward that was
+   * captured serves every token. The host buffers used are free again when the stream is done.
+   */
+  enqueue({ rows, logitsFrom, logits }: ForwardShape): void {
     const { offloader, stream, workspace, config } = this.#options
-    const rows = input.tokens.length
-    workspace.upload(stream, input.tokens, input.position)
+    workspace.upload(stream, rows)
     offloader.forward(stream, (scope) => {
       const inModule = (module: string, body: () => void): void => {
         scope.before(module)
@@ -55,11 +56,9 @@ export class Forward {
       }
       inModule(embeddingName, () => this.#embed(rows))
       for (let layer = 0; layer < config.layers; layer++) inModule(layerName(layer), () => this.#layer(layer, rows))
-      if (input.logitsFrom === undefined || input.logits === undefined) return
-      const from = input.logitsFrom
-      const to = input.logits
-      inModule(normName, () => this.#finalNorm(from, rows))
-      inModule(headName, () => this.#head(from, rows, to))
+      if (logitsFrom === undefined || logits === undefined) return
+      inModule(normName, () => this.#finalNorm(logitsFrom, rows))
+      inModule(headName, () => this.#head(logitsFrom, rows, logits))
     })
   }
 

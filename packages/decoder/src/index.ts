@@ -1,5 +1,6 @@
 export type { ChatMessage, ChatOptions } from './chat-template.js'
 export { type DecoderConfig, readConfig, type WeightDType } from './config.js'
+export type { GraphDecision } from './decode-graph.js'
 export type { FinishReason, GeneratedStep, GenerateOptions, Generation, GenerationResult } from './generation.js'
 export { type InstructionSet, type KernelDescription, Kernels, type KernelsOptions } from './kernels.js'
 export { type LoadModelOptions, type LoadModelProgress, loadModel } from './load-model.js'

@@ -1,4 +1,4 @@
-import { loadNative } from '@spillway/core'
+import { loadNative, SpillwayError } from '@spillway/core'
 import type { KernelDType } from './kernel-operand.js'
 
 /** Which vector instructions the host twins use. `baseline` is what every processor of the architecture has. */
@@ -6,7 +6,7 @@ export type InstructionSet = 'baseline' | 'avx2' | 'avx512'
 
 export interface KernelDescription {
   readonly name: string
-  /** The device image: `none` until the addon is built with nvcc. */
+  /** The device image: `none` where the addon was built without nvcc. */
   readonly image: 'none' | 'fatbin'
   readonly hostTwin: boolean
 }
@@ -40,6 +40,7 @@ export interface KernelOperations {
     inputs: number,
     outputs: number,
     accumulate: boolean,
+    entry: number,
     ...tensors: unknown[]
   ): void
   qkNorm(
@@ -73,9 +74,37 @@ export interface KernelOperations {
     context: number,
     scale: number,
     window: number,
+    entry: number,
     ...tensors: unknown[]
   ): void
   siluMul(stream: unknown, rows: number, ffn: number, ...tensors: unknown[]): void
+}
+
+/** Entry points that compute the same, by their fastest use; each is right for any number of rows. */
+export type LinearEntry = 'vector' | 'few' | 'tiles'
+export type AttentionEntry = 'split' | 'tiles'
+
+const linearEntries: readonly LinearEntry[] = ['vector', 'few', 'tiles']
+const attentionEntries: readonly AttentionEntry[] = ['split', 'tiles']
+
+/** How an entry crosses to the addon: 0 leaves it to the number of rows. Throws SPILLWAY_INVALID_ARGUMENT. */
+export function linearEntryCode(entry: LinearEntry | undefined): number {
+  return entryCode('linear', linearEntries, entry)
+}
+
+/** As linearEntryCode. */
+export function attentionEntryCode(entry: AttentionEntry | undefined): number {
+  return entryCode('attention', attentionEntries, entry)
+}
+
+function entryCode<T extends string>(option: string, entries: readonly T[], entry: T | undefined): number {
+  if (entry !== undefined && !entries.includes(entry)) {
+    throw new SpillwayError(
+      'SPILLWAY_INVALID_ARGUMENT',
+      `${option} is ${JSON.stringify(entry)}: leave it out, or choose from ${entries.join(', ')}`,
+    )
+  }
+  return entry === undefined ? 0 : entries.indexOf(entry) + 1
 }
 
 export const dtypeCode: Readonly<Record<KernelDType, number>> = { f32: 0, f16: 1, bf16: 2 }

@@ -1,10 +1,14 @@
 import { SpillwayError, type Stream, type TensorView } from '@spillway/core'
 import { attach, handleOf } from '@spillway/device'
 import {
+  type AttentionEntry,
+  attentionEntryCode,
   dtypeCode,
   type InstructionSet,
   type KernelDescription,
   type KernelOperations,
+  type LinearEntry,
+  linearEntryCode,
   loadKernelAddon,
 } from './kernel-addon.js'
 import { operand, requireCache, requireQkv, requireTensor, requireWeightDType } from './kernel-operand.js'
@@ -14,6 +18,12 @@ export type { InstructionSet, KernelDescription } from './kernel-addon.js'
 export interface KernelsOptions {
   /** Of the host twins; default: the best this processor has. Throws SPILLWAY_NOT_SUPPORTED when it lacks it. */
   readonly instructionSet?: InstructionSet
+  /**
+   * Which device code computes matrix products, and attention, whatever the number of rows: for tests and measurements.
+   * Default: what is fastest for that number. Host twins are one each.
+   */
+  readonly linear?: LinearEntry
+  readonly attention?: AttentionEntry
 }
 
 /**
@@ -31,10 +41,14 @@ export class Kernels {
   /** Names of the kernels present. */
   readonly names: readonly string[]
   readonly #operations: KernelOperations
+  readonly #linearEntry: number
+  readonly #attentionEntry: number
   readonly #descriptions: readonly KernelDescription[]
 
   /** Loads the addon and hands it the device's function table. */
   constructor(options: KernelsOptions = {}) {
+    this.#linearEntry = linearEntryCode(options.linear)
+    this.#attentionEntry = attentionEntryCode(options.attention)
     this.#operations = loadKernelAddon().attach(attach(), options.instructionSet)
     this.instructionSet = this.#operations.instructionSet
     this.#descriptions = Object.freeze(this.#operations.describe())
@@ -140,6 +154,7 @@ export class Kernels {
       inputs as number,
       outputs as number,
       accumulate,
+      this.#linearEntry,
       ...operand(x),
       ...operand(weight),
       ...(bias === undefined ? [undefined, 0] : operand(bias)),
@@ -293,6 +308,7 @@ export class Kernels {
       scale,
       // 0 is none for the kernel; a window as long as the cache leaves nothing out.
       window === undefined || window >= cache.context ? 0 : window,
+      this.#attentionEntry,
       ...operand(qkv),
       ...operand(position),
       ...operand(keys),

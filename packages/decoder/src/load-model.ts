@@ -14,6 +14,7 @@ import {
   throwIfAborted,
 } from '@spillway/core'
 import { type DecoderConfig, readConfig, type WeightDType } from './config.js'
+import { decideGraph } from './decode-graph.js'
 import { fillDummyWeights } from './dummy-weights.js'
 import { Evaluator } from './evaluator.js'
 import { Forward } from './forward.js'
@@ -43,6 +44,11 @@ export interface LoadModelOptions {
   readonly dummySeed?: number
   /** Default `auto`: the weights'. */
   readonly kvCacheDtype?: 'auto' | WeightDType
+  /**
+   * Enqueue every kernel of every token instead of replaying a captured graph. Default false: replay where device,
+   * backends and pinned memory allow it; `Model.decodeGraph` says what was decided.
+   */
+  readonly enforceEager?: boolean
   readonly signal?: AbortSignal
   /** What it throws ends the loading. */
   readonly onProgress?: (progress: LoadModelProgress) => void
@@ -86,6 +92,7 @@ async function load(directory: string, options: LoadModelOptions, resources: Res
   if (typeof directory !== 'string') throw invalid('directory', directory, 'the path of a directory')
   const loadFormat = choice('loadFormat', options.loadFormat ?? 'auto', loadFormats)
   const kvCacheDtype = choice('kvCacheDtype', options.kvCacheDtype ?? 'auto', kvCacheDtypes)
+  const enforceEager = flag('enforceEager', options.enforceEager ?? false)
   const dummySeed = integer('dummySeed', options.dummySeed ?? 0, Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER)
 
   // Sizes before bytes: everything that will be taken is known here.
@@ -112,11 +119,12 @@ async function load(directory: string, options: LoadModelOptions, resources: Res
   // Memory: the backend places the weights, then the engine takes what it said it would, before minutes of reading.
   const kernels = new Kernels()
   const stream = resources.add(device.createStream())
+  const backends = backendsOf(options.offload)
   const offloader = resources.add(
     await createOffloader({
       device,
       compute: stream,
-      backends: backendsOf(options.offload),
+      backends,
       pin: options.pin ?? 'auto',
       plan,
     }),
@@ -141,9 +149,10 @@ async function load(directory: string, options: LoadModelOptions, resources: Res
   const modules = await offloader.postInit()
 
   const forward = new Forward({ config, offloader, modules, kernels, kvCache, workspace, stream })
+  const graphDecision = decideGraph({ device, pin: offloader.pin, backends, enforceEager })
   const { vocabSize } = config
   const evaluator = resources.add(
-    await Evaluator.create({ forward, kvCache, stream, host: offloader.host, maxRows, vocabSize }, signal),
+    await Evaluator.create({ forward, kvCache, workspace, stream, offloader, vocabSize, graphDecision }, signal),
   )
   throwIfAborted(signal, 'loading the model')
   report('ready', plan.weightBytes)
@@ -230,6 +239,11 @@ function choice<T extends string>(option: string, value: unknown, choices: reado
   const chosen = choices.find((known) => known === value)
   if (chosen !== undefined) return chosen
   throw invalid(option, value, choices.join(', '))
+}
+
+function flag(option: string, value: unknown): boolean {
+  if (typeof value === 'boolean') return value
+  throw invalid(option, value, 'true or false')
 }
 
 function invalid(option: string, value: unknown, rule: string): SpillwayError {

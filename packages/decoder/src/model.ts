@@ -8,6 +8,7 @@ import {
   throwIfAborted,
 } from '@spillway/core'
 import type { DecoderConfig, WeightDType } from './config.js'
+import type { GraphDecision } from './decode-graph.js'
 import type { Evaluator } from './evaluator.js'
 import { type GenerateContext, generateSteps, noTokenizer } from './generate.js'
 import { type GenerateOptions, type Generation, RunningGeneration } from './generation.js'
@@ -35,7 +36,12 @@ export interface Model extends AsyncDisposable {
   readonly plan: ModelPlan
   /** Tokens of prompt and generated text together, at most. */
   readonly contextLength: number
-  /** Bytes offloaded, resident and moved, checked by core against the device's own counters. */
+  /** Whether tokens are decoded by replaying a captured graph. */
+  readonly decodeGraph: GraphDecision
+  /**
+   * Bytes offloaded, resident and moved, checked by core against the device's own counters. `onloadedBytes` are those of
+   * forwards that were enqueued: what replays of the graph copy, `device.counters()` has.
+   */
   stats(): OffloaderStats
   /**
    * Logits after each of `tokens`, f32 [vocab] each. Throws SPILLWAY_DECODER_CONTEXT, SPILLWAY_DECODER_TOKEN,
@@ -100,6 +106,10 @@ export class LoadedModel implements Model {
       tokenizer: options.tokenizer,
       eosTokenIds: new Set(eosTokenIdsOf(options)),
     }
+  }
+
+  get decodeGraph(): GraphDecision {
+    return this.#context.evaluator.graphDecision
   }
 
   stats(): OffloaderStats {

@@ -112,12 +112,15 @@ export class Workspace implements AsyncDisposable {
     return this.plan.layout.view(this.#activations, name, rows)
   }
 
-  /** Enqueues the upload of a forward's input. Call it again only when work enqueued before is done: one host buffer. */
-  upload(stream: Stream, tokens: readonly number[], position: number): void {
-    const input = Int32Array.of(position, ...tokens)
-    this.#input.write(new Uint8Array(input.buffer))
+  /** Writes a forward's input into the host buffer that `upload` copies from: only when no such copy is enqueued. */
+  write(tokens: readonly number[], position: number): void {
+    this.#input.write(new Uint8Array(Int32Array.of(position, ...tokens).buffer))
+  }
+
+  /** Enqueues the copy of what `write` has put there, or, at a replay, will have: the position and `rows` tokens. */
+  upload(stream: Stream, rows: number): void {
     const { buffer, offset } = this.position
-    stream.copy(buffer, this.#input, { toOffset: offset, bytes: input.byteLength })
+    stream.copy(buffer, this.#input, { toOffset: offset, bytes: 4 * (1 + rows) })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -19,18 +19,19 @@ export interface AttentionStep {
   readonly values: Tensor
 }
 
-/** A cache filled up to `position`, NaN from there on, and the rows to come. */
+/** A cache of `length` positions, filled up to `position`, NaN from there on, and the rows to come. */
 export async function prepare(
   rig: KernelRig,
   shape: HeadShape,
   dtype: 'f32' | 'f16' | 'bf16',
   position: number,
   rows: number,
+  length: number = context,
 ): Promise<AttentionStep> {
   const { heads, keyValueHeads, headDim } = shape
   const cache = () =>
-    rig.randoms(context * keyValueHeads * headDim).fill(Number.NaN, Math.max(position, 0) * keyValueHeads * headDim)
-  const cacheShape = [context, keyValueHeads, headDim]
+    rig.randoms(length * keyValueHeads * headDim).fill(Number.NaN, Math.max(position, 0) * keyValueHeads * headDim)
+  const cacheShape = [length, keyValueHeads, headDim]
   return {
     shape,
     qkv: await rig.uploadRandom('f32', [rows, (heads + 2 * keyValueHeads) * headDim], 2),

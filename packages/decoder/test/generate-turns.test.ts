@@ -119,6 +119,7 @@ describe('one at a time', () => {
   })
 })
 
+// Replays ask no backend: those are in decode-graph.test.ts.
 test('a backend that fails in mid-forward fails that call only', async () => {
   const log: string[] = []
   let failing = false
@@ -130,7 +131,7 @@ test('a backend that fails in mid-forward fails that call only', async () => {
       },
     }),
   )
-  await withModel(f32, { offload }, async (model) => {
+  await withModel(f32, { offload, enforceEager: true }, async (model) => {
     const whole = await run(model, prompt, { maxTokens: 6 })
     const generation = model.generate(prompt, { maxTokens: 6 })
     await generation.next()

@@ -116,7 +116,8 @@ class HostLayersSteps implements OffloaderSteps {
         const module = this.#modules.get(name)!
         if (module.spec.role !== 'layer') return
         stream.copy(this.#slot!, module.slab)
-        this.#onloadedBytes += module.slab.bytes
+        // What a capture records is not done.
+        if (!stream.capturing) this.#onloadedBytes += module.slab.bytes
       },
       after: (name) => void this.#log.push(`after ${name}`),
       end: (ok) => void this.#log.push(`end ${ok}`),

@@ -5,11 +5,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Kernels } from '../src/kernels.js'
 import { KernelRig } from './kernels-rig.js'
 
-let rig: KernelRig
+const rig = new KernelRig()
 const kernels = new Kernels()
-beforeAll(async () => {
-  rig = await KernelRig.open()
-})
+beforeAll(() => rig.open())
 afterAll(() => rig.close())
 
 const invalid = (text: string) =>
@@ -110,7 +108,8 @@ describe('linear refuses', () => {
     )
   })
   test('tensors of another device', async () => {
-    const other = await KernelRig.open()
+    const other = new KernelRig()
+    await other.open()
     const foreign = other.poisoned('f32', [2, 4])
     expect(() => kernels.linear(rig.stream, { x, weight, y: foreign })).toThrow(
       expect.objectContaining({ code: 'SPILLWAY_WRONG_DEVICE' }),
@@ -257,6 +256,7 @@ describe('the addon alone, behind kernels.ts', () => {
         8,
         4,
         false,
+        0,
         ...good('f32', [3, 8]),
         ...good('bf16', [4, 8]),
         ...good('bf16', [4]),
@@ -287,6 +287,7 @@ describe('the addon alone, behind kernels.ts', () => {
         4,
         1,
         3,
+        0,
         ...good('f32', [2, 64]),
         ...good('i32', [1]),
         ...cache(),
@@ -334,7 +335,7 @@ describe('the addon alone, behind kernels.ts', () => {
       ...['rmsNorm, value 4', 'qkNorm, value 6'].flatMap((operand) =>
         [2 ** 31, 2 ** 52, 2 ** 53].map((value) => `${operand} = ${value}`),
       ),
-      'linear, value 10 = undefined',
+      'linear, value 11 = undefined',
       ...['ropeAppend', 'attention'].flatMap((name) =>
         [-1, 2 ** 31, 2 ** 52, 2 ** 53].map((value) => `${name}, value 7 = ${value}`),
       ),

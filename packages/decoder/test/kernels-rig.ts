@@ -9,9 +9,11 @@ import {
   type TensorView,
 } from '@spillway/core'
 import { openDevice } from '@spillway/device'
+import type { Kernels } from '../src/kernels.js'
 
 /** What weights and caches may be stored as. */
 export const weightDTypes = ['f32', 'f16', 'bf16'] as const
+export type WeightDType = (typeof weightDTypes)[number]
 
 /** Numbers as the device holds them, so that a reference sees exactly what a kernel sees. */
 export interface Tensor {
@@ -21,33 +23,69 @@ export interface Tensor {
 
 const seed = 0x2545f491
 
-/** A host device, one stream on it, and tensors that are gone with it. */
+/** The kernels of one device and how exact they are: what the tables of cases are run with. */
+export interface KernelSubject {
+  readonly rig: KernelRig
+  readonly kernels: Kernels
+  /** Whether all numbers of rows go through the same code, so that each row's bits do not depend on the others. */
+  readonly sameForAnyRows: boolean
+  /** Of ‖error‖ / ‖y‖ in matrix products: f32's, unless activations are rounded to the weight's dtype. */
+  readonly linearTolerance: (dtype: WeightDType, rows: number) => number
+}
+
+/** A device, one stream on it, and tensors that are gone with it. */
 export class KernelRig {
-  readonly device: Device
-  readonly stream: Stream
+  readonly #openDevice: () => Promise<Device>
+  readonly #guardElements: number
+  #device: Device | undefined
+  #stream: Stream | undefined
   #buffers: DeviceBuffer[] = []
   #state = seed
 
-  private constructor(device: Device) {
-    this.device = device
-    this.stream = device.createStream()
+  /**
+   * Tensors start at an odd number of elements, the least that kernels may count on; `aligned`: at multiples of 128
+   * bytes, as those of a model do.
+   */
+  constructor(
+    open: () => Promise<Device> = () => openDevice('host', { memoryLimitBytes: 256 * 2 ** 20 }),
+    { aligned = false }: { readonly aligned?: boolean } = {},
+  ) {
+    this.#openDevice = open
+    this.#guardElements = aligned ? 64 : 37
   }
 
-  static async open(): Promise<KernelRig> {
-    return new KernelRig(await openDevice('host', { memoryLimitBytes: 256 * 2 ** 20 }))
+  /** Before all tests that use it. */
+  async open(): Promise<void> {
+    this.#device = await this.#openDevice()
+    this.#stream = this.#device.createStream()
+  }
+
+  get device(): Device {
+    if (this.#device === undefined) throw new Error('the rig is not open')
+    return this.#device
+  }
+
+  get stream(): Stream {
+    if (this.#stream === undefined) throw new Error('the rig is not open')
+    return this.#stream
+  }
+
+  /** The same random numbers once more. */
+  restart(): void {
+    this.#state = seed
   }
 
   /** Gives back every tensor made so far. Random numbers start anew: a test has the same ones wherever it stands. */
   async clear(): Promise<void> {
-    this.#state = seed
+    this.restart()
     await Promise.all(this.#buffers.map((buffer) => buffer.dispose()))
     this.#buffers = []
   }
 
   async close(): Promise<void> {
     await this.clear()
-    await this.stream.dispose()
-    await this.device.dispose()
+    await this.#stream?.dispose()
+    await this.#device?.dispose()
   }
 
   /** Uniform in (-1, 1), the same in every run. */
@@ -77,6 +115,26 @@ export class KernelRig {
     return this.upload(dtype, shape, this.randoms(elementCount(shape), scale))
   }
 
+  /**
+   * `times` times the same rows, one after another, made on the device: large, for what its values cost. `values` holds
+   * them once.
+   */
+  async uploadRepeated(dtype: DType, [rows, width]: readonly [number, number], times: number): Promise<Tensor> {
+    const { view, values } = await this.uploadRandom(dtype, [rows, width])
+    const { buffer, offset } = this.#allocate(dtype, [rows * times, width])
+    const [block, whole] = [viewBytes(view), viewBytes(view) * times]
+    this.stream.copy(buffer, view.buffer, { toOffset: offset, fromOffset: view.offset, bytes: block })
+    for (let done = block; done < whole; done *= 2) {
+      this.stream.copy(buffer, buffer, {
+        toOffset: offset + done,
+        fromOffset: offset,
+        bytes: Math.min(done, whole - done),
+      })
+    }
+    const shape = [rows * times, width]
+    return { view: { buffer, offset, dtype, shape, stride: contiguousStride(shape) }, values }
+  }
+
   /** Every byte 0xff, which is NaN in every dtype we have: what a kernel leaves out shows. */
   poisoned(dtype: DType, shape: readonly number[]): TensorView {
     const view = this.#allocate(dtype, shape)
@@ -100,19 +158,17 @@ export class KernelRig {
     return decode(view.dtype, bytes.slice(view.offset, end))
   }
 
-  // The odd offset, in elements: kernels may count on the dtype's alignment only.
   #allocate(dtype: DType, shape: readonly number[]): TensorView {
     const width = dtypeBytes[dtype]
     const bytes = elementCount(shape) * width
-    const buffer = this.device.allocate(bytes + 2 * guardElements * width, { tag: 'workspace' })
+    const buffer = this.device.allocate(bytes + 2 * this.#guardElements * width, { tag: 'workspace' })
     this.#buffers.push(buffer)
     this.stream.fill(buffer, guardByte)
-    return { buffer, offset: guardElements * width, dtype, shape, stride: contiguousStride(shape) }
+    return { buffer, offset: this.#guardElements * width, dtype, shape, stride: contiguousStride(shape) }
   }
 }
 
 const guardByte = 0xa5
-const guardElements = 37
 
 /** ‖actual − expected‖ / ‖expected‖, over all elements. NaN when any of either is. */
 export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {

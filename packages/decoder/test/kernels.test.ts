@@ -1,28 +1,21 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { type InstructionSet, Kernels } from '../src/kernels.js'
-import {
-  type HeadShape,
-  linearReference,
-  qkNormReference,
-  rmsNormReference,
-  siluMulReference,
-} from './kernels-reference.js'
-import { differences, KernelRig, relativeError, weightDTypes } from './kernels-rig.js'
+import { testElements } from './kernels-element-cases.js'
+import { testLinear } from './kernels-linear-cases.js'
+import { KernelRig, type KernelSubject, weightDTypes } from './kernels-rig.js'
 
-// Sums of products of f32, in f32, lane by lane: a few units of 2^-24, growing with the root of the length.
-const tolerance = 2e-6
-
-let rig: KernelRig
-beforeAll(async () => {
-  rig = await KernelRig.open()
-})
+const rig = new KernelRig()
+beforeAll(() => rig.open())
 afterEach(() => rig.clear())
 afterAll(() => rig.close())
 
 describe('the list of kernels', () => {
   test('every kernel has a host twin, and every dtype its entry point', () => {
     const kernels = new Kernels()
-    const byDtype = ['embedding', 'rms_norm', 'linear', 'qk_norm', 'rope_append', 'attention']
+    const byDtype = [
+      ...['embedding', 'rms_norm', 'linear_vector', 'linear_few', 'linear_tiles', 'qk_norm'],
+      ...['rope_append', 'attention_split', 'attention_tiles'],
+    ]
     expect(kernels.names).toEqual([
       ...byDtype.flatMap((name) => weightDTypes.map((dtype) => `${name}_${dtype}`)),
       'silu_mul',
@@ -38,6 +31,14 @@ describe('the list of kernels', () => {
     for (const instructionSet of sets) expect(new Kernels({ instructionSet }).instructionSet).toBe(instructionSet)
   })
 
+  test('an entry that is none is refused', () => {
+    for (const option of ['linear', 'attention'] as const) {
+      expect(() => new Kernels({ [option]: 'slow' })).toThrow(
+        expect.objectContaining({ code: 'SPILLWAY_INVALID_ARGUMENT', message: expect.stringContaining('tiles') }),
+      )
+    }
+  })
+
   test('an instruction set the processor lacks is refused', () => {
     expect(() => new Kernels({ instructionSet: 'mmx' as InstructionSet })).toThrow(
       expect.objectContaining({ code: 'SPILLWAY_NOT_SUPPORTED', message: expect.stringContaining('baseline') }),
@@ -46,181 +47,12 @@ describe('the list of kernels', () => {
 })
 
 describe.each(Kernels.instructionSets())('%s twins', (instructionSet) => {
-  const kernels = new Kernels({ instructionSet })
-
-  describe.each(weightDTypes)('%s weights', (dtype) => {
-    test.each([
-      [1, 1, 1],
-      [1, 5, 3],
-      [1, 33, 5],
-      [1, 96, 64],
-      [2, 70, 31],
-      [4, 130, 7],
-      [7, 257, 67],
-      [19, 40, 9],
-      [20, 64, 32],
-      [23, 300, 35],
-      [40, 600, 130],
-    ])('linear of %i rows, %i inputs, %i outputs', async (rows, inputs, outputs) => {
-      const x = await rig.uploadRandom('f32', [rows, inputs])
-      const weight = await rig.uploadRandom(dtype, [outputs, inputs])
-      const bias = await rig.uploadRandom(dtype, [outputs])
-      const expected = (...rest: Float64Array[]) =>
-        linearReference(x.values, weight.values, rows, inputs, outputs, ...rest)
-
-      const y = rig.poisoned('f32', [rows, outputs])
-      kernels.linear(rig.stream, { x: x.view, weight: weight.view, y })
-      expect(relativeError(await rig.download(y), expected())).toBeLessThan(tolerance)
-
-      kernels.linear(rig.stream, { x: x.view, weight: weight.view, bias: bias.view, y })
-      const withBias = await rig.download(y)
-      expect(relativeError(withBias, expected(bias.values))).toBeLessThan(tolerance)
-
-      kernels.linear(rig.stream, { x: x.view, weight: weight.view, bias: bias.view, y, accumulate: true })
-      expect(relativeError(await rig.download(y), expected(bias.values, withBias))).toBeLessThan(tolerance)
-    })
-
-    // 3 rows go through dot products, 21 through panels.
-    test.each([3, 21])(
-      'one NaN in x or in the weight reaches its row or column of %i rows, and no other',
-      async (rows) => {
-        const [inputs, outputs, nanRow, nanColumn] = [67, 37, 1, 35]
-        const x = await rig.uploadRandom('f32', [rows, inputs])
-        const weight = await rig.uploadRandom(dtype, [outputs, inputs])
-        const xNaN = await rig.upload('f32', [rows, inputs], x.values.with(nanRow * inputs + 66, Number.NaN))
-        const weightNaN = await rig.upload(dtype, [outputs, inputs], weight.values.with(nanColumn * inputs, Number.NaN))
-        const y = rig.poisoned('f32', [rows, outputs])
-        kernels.linear(rig.stream, { x: xNaN.view, weight: weight.view, y })
-        expect(
-          (await rig.download(y)).map((value, i) => +(Number.isNaN(value) !== (Math.floor(i / outputs) === nanRow))),
-        ).not.toContain(1)
-        kernels.linear(rig.stream, { x: x.view, weight: weightNaN.view, y })
-        expect(
-          (await rig.download(y)).map((value, i) => +(Number.isNaN(value) !== (i % outputs === nanColumn))),
-        ).not.toContain(1)
-      },
-    )
-
-    test('accumulate adds to what is there, NaN included', async () => {
-      const x = await rig.uploadRandom('f32', [2, 8])
-      const weight = await rig.uploadRandom(dtype, [4, 8])
-      const y = rig.poisoned('f32', [2, 4])
-      kernels.linear(rig.stream, { x: x.view, weight: weight.view, y, accumulate: true })
-      expect((await rig.download(y)).every(Number.isNaN)).toBe(true)
-    })
-
-    test.each([1, 3, 16, 33, 100, 257])('rmsNorm of width %i', async (hidden) => {
-      const x = await rig.uploadRandom('f32', [5, hidden], 3)
-      const weight = await rig.uploadRandom(dtype, [hidden])
-      const y = rig.poisoned('f32', [5, hidden])
-      kernels.rmsNorm(rig.stream, { x: x.view, weight: weight.view, y, epsilon: 1e-5 })
-      expect(relativeError(await rig.download(y), rmsNormReference(x.values, weight.values, 1e-5))).toBeLessThan(
-        tolerance,
-      )
-    })
-
-    test('rmsNorm of zeros is held up by epsilon alone, and a NaN makes its whole row NaN', async () => {
-      const hidden = 19
-      const x = await rig.upload('f32', [2, hidden], new Float64Array(2 * hidden).with(hidden + 18, Number.NaN))
-      const weight = await rig.uploadRandom(dtype, [hidden])
-      const y = rig.poisoned('f32', [2, hidden])
-      kernels.rmsNorm(rig.stream, { x: x.view, weight: weight.view, y, epsilon: 1e-5 })
-      const actual = await rig.download(y)
-      expect(actual.subarray(0, hidden).every((value) => value === 0)).toBe(true)
-      expect(actual.subarray(hidden).every(Number.isNaN)).toBe(true)
-    })
-
-    test.each<[HeadShape, number]>([
-      [{ heads: 1, keyValueHeads: 1, headDim: 1 }, 1],
-      [{ heads: 4, keyValueHeads: 2, headDim: 16 }, 1],
-      [{ heads: 6, keyValueHeads: 2, headDim: 22 }, 7],
-      [{ heads: 3, keyValueHeads: 3, headDim: 128 }, 3],
-      [{ heads: 40, keyValueHeads: 8, headDim: 35 }, 19],
-    ])('qkNorm of %o, %i rows', async (shape, rows) => {
-      const { heads, keyValueHeads, headDim } = shape
-      const qkv = await rig.uploadRandom('f32', [rows, (heads + 2 * keyValueHeads) * headDim], 3)
-      const qWeight = await rig.uploadRandom(dtype, [headDim])
-      const kWeight = await rig.uploadRandom(dtype, [headDim])
-      kernels.qkNorm(rig.stream, {
-        qkv: qkv.view,
-        qWeight: qWeight.view,
-        kWeight: kWeight.view,
-        heads,
-        keyValueHeads,
-        epsilon: 1e-5,
-      })
-      const actual = await rig.download(qkv.view)
-      const expected = qkNormReference(qkv.values, qWeight.values, kWeight.values, shape, 1e-5)
-      expect(relativeError(actual, expected)).toBeLessThan(tolerance)
-      // v to the bit.
-      const width = (heads + 2 * keyValueHeads) * headDim
-      const isV = (i: number) => i % width >= (heads + keyValueHeads) * headDim
-      expect(
-        differences(
-          actual.filter((_, i) => isV(i)),
-          qkv.values.filter((_, i) => isV(i)),
-        ),
-      ).toBe(0)
-    })
-
-    test('qkNorm: a NaN makes its head NaN, no other', async () => {
-      const [heads, keyValueHeads, headDim, nanHead] = [4, 2, 10, 5]
-      const values = rig.randoms(2 * 8 * headDim).fill(Number.NaN, nanHead * headDim + 9, (nanHead + 1) * headDim)
-      const qkv = await rig.upload('f32', [2, 8 * headDim], values)
-      const weight = await rig.uploadRandom(dtype, [headDim])
-      const weights = { qWeight: weight.view, kWeight: weight.view }
-      kernels.qkNorm(rig.stream, { qkv: qkv.view, ...weights, heads, keyValueHeads, epsilon: 1e-5 })
-      const found = (await rig.download(qkv.view)).map((value) => +Number.isNaN(value))
-      expect(found).toEqual(found.map((_, i) => +(Math.floor(i / headDim) === nanHead)))
-    })
-
-    test.each([1, 7, 16, 65])(
-      'embedding of width %i copies rows exactly; a token outside the table gives NaN',
-      async (hidden) => {
-        const table = await rig.uploadRandom(dtype, [11, hidden])
-        const ids = [10, 0, 4, 4, -1, 11, -(2 ** 31), 2 ** 31 - 1]
-        const tokens = await rig.upload('i32', [ids.length], ids)
-        const y = rig.poisoned('f32', [ids.length, hidden])
-        kernels.embedding(rig.stream, { tokens: tokens.view, table: table.view, y })
-        const actual = await rig.download(y)
-        for (const [r, id] of ids.entries()) {
-          const row = actual.slice(r * hidden, (r + 1) * hidden)
-          if (id >= 0 && id < 11) expect(row).toEqual(table.values.slice(id * hidden, (id + 1) * hidden))
-          else expect(row.every(Number.isNaN)).toBe(true)
-        }
-      },
-    )
-  })
-
-  test.each([1, 7, 16, 1000, 1025, 2500])('siluMul of width %i', async (ffn) => {
-    const gateUp = await rig.uploadRandom('f32', [3, 2 * ffn], 20)
-    const y = rig.poisoned('f32', [3, ffn])
-    kernels.siluMul(rig.stream, { gateUp: gateUp.view, y })
-    expect(relativeError(await rig.download(y), siluMulReference(gateUp.values, ffn))).toBeLessThan(tolerance)
-  })
-
-  test('siluMul at the ends of the range', async () => {
-    const gates = [
-      Number.NaN,
-      Number.POSITIVE_INFINITY,
-      Number.NEGATIVE_INFINITY,
-      -1e30,
-      -100,
-      -88.8,
-      -86,
-      0,
-      86,
-      100,
-      1e30,
-    ]
-    const gateUp = await rig.upload('f32', [1, 2 * gates.length], [...gates, ...gates.map(() => 1)])
-    const y = rig.poisoned('f32', [1, gates.length])
-    kernels.siluMul(rig.stream, { gateUp: gateUp.view, y })
-    const actual = await rig.download(y)
-    for (const [i, expected] of siluMulReference(gateUp.values, gates.length).entries()) {
-      // -Infinity gives NaN, as x · sigmoid(x) does everywhere.
-      if (Number.isNaN(expected) || !Number.isFinite(expected)) expect(actual[i]).toBe(expected)
-      else expect(Math.abs((actual[i] as number) - expected)).toBeLessThanOrEqual(1e-6 * Math.abs(expected) + 1e-36)
-    }
-  })
+  const subject: KernelSubject = {
+    rig,
+    kernels: new Kernels({ instructionSet }),
+    sameForAnyRows: true,
+    linearTolerance: () => 2e-6,
+  }
+  testLinear(subject)
+  testElements(subject)
 })

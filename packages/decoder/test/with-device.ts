@@ -1,5 +1,5 @@
 import type { Device } from '@spillway/core'
-import { openDevice } from '@spillway/device'
+import { type NativeDevice, openDevice } from '@spillway/device'
 import { expect } from 'vitest'
 import { type LoadModelOptions, loadModel } from '../src/load-model.js'
 import type { Model } from '../src/model.js'
@@ -8,7 +8,7 @@ const mebibyte: number = 2 ** 20
 
 /** A host device for one test, which must leave it as it found it: no byte in use, no handle alive. */
 export async function withDevice<T>(
-  use: (device: Device) => Promise<T>,
+  use: (device: NativeDevice) => Promise<T>,
   memoryLimitBytes: number = 64 * mebibyte,
 ): Promise<T> {
   const device = await openDevice('host', { memoryLimitBytes })
@@ -37,7 +37,7 @@ function withoutZeros(counts: Readonly<Record<string, number>>): Record<string, 
 export function withModel<T>(
   directory: string,
   options: Omit<LoadModelOptions, 'device'>,
-  use: (model: Model, device: Device) => Promise<T>,
+  use: (model: Model, device: NativeDevice) => Promise<T>,
 ): Promise<T> {
   return withDevice(async (device) => {
     const model = await loadModel(directory, { device, ...options })

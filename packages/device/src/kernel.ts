@@ -1,3 +1,4 @@
+import { types } from 'node:util'
 import { type DeviceBuffer, type HostBuffer, printable, SpillwayError } from '@spillway/core'
 import type { NativeHandle } from './addon.js'
 import { readList, readOptions, restBytes } from './call-options.js'
@@ -58,7 +59,7 @@ export function readLaunch(launch: KernelLaunch): FlatLaunch {
   const call = 'launchKernel'
   const given = readOptions<KernelLaunch, (typeof launchNames)[number]>(launch, call, launchNames)
   const { grid, block, sharedBytes = 0, arguments: bytes, accesses } = given
-  if (!(bytes instanceof Uint8Array)) throw invalid(`arguments is a Uint8Array, not ${printable(bytes)}`)
+  if (!types.isUint8Array(bytes)) throw invalid(`arguments is a Uint8Array, not ${printable(bytes)}`)
   return {
     shape: [...dimensions('grid', grid), ...dimensions('block', block), sharedBytes],
     bytes,

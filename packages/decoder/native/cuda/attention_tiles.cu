@@ -102,31 +102,51 @@ struct AttentionTiles {
     }
   }
 
+  /// Which keys of the step at `start` a half's row sees: [x, y).
+  __device__ __forceinline__ int2 seen_of_step(uint32_t half, int64_t start) const {
+    const int64_t seen = visible[half] - start, left = a.window == 0 ? 0 : seen - int64_t{a.window};
+    constexpr int64_t kBehind = kKeys;
+    return make_int2(static_cast<int32_t>(left < 0         ? 0
+                                          : left < kBehind ? left
+                                                           : kBehind),
+                     static_cast<int32_t>(seen < 0         ? 0
+                                          : seen < kBehind ? seen
+                                                           : kBehind));
+  }
+  static __device__ __forceinline__ bool contains(int2 range, uint32_t key) {
+    return static_cast<int32_t>(key) >= range.x && static_cast<int32_t>(key) < range.y;
+  }
+
   /// From scores to probabilities; scales back what was summed under a smaller maximum.
   __device__ __forceinline__ void softmax_step(float (&scores)[kKeyTiles][4], int64_t start) {
 #pragma unroll
     for (uint32_t half = 0; half < 2; ++half) {
-      const int64_t seen = visible[half] - start;
+      const int2 seen = seen_of_step(half, start);
       float now = maximum[half];
 #pragma unroll
       for (uint32_t t = 0; t < kKeyTiles; ++t) {
 #pragma unroll
         for (uint32_t i = 0; i < 2; ++i) {
-          if (t * 8 + 2 * q + i < seen) now = fmaxf(now, scores[t][2 * half + i]);
+          if (contains(seen, t * 8 + 2 * q + i)) now = fmaxf(now, scores[t][2 * half + i]);
         }
       }
       now = quad_maximum(now);
       const float factor = rescale(maximum[half], now);
       maximum[half] = now;
-      total[half] *= factor;
+      // Never fused with the addition that follows: the compiler did so for one half and not for the other, and a row's
+      // bits depended on its place in the tile.
+      total[half] = __fmul_rn(total[half], factor);
 #pragma unroll
-      for (uint32_t t = 0; t < kDimTiles; ++t) sums[t][2 * half] *= factor, sums[t][2 * half + 1] *= factor;
+      for (uint32_t t = 0; t < kDimTiles; ++t) {
+#pragma unroll
+        for (uint32_t i = 0; i < 2; ++i) sums[t][2 * half + i] = __fmul_rn(sums[t][2 * half + i], factor);
+      }
 #pragma unroll
       for (uint32_t t = 0; t < kKeyTiles; ++t) {
 #pragma unroll
         for (uint32_t i = 0; i < 2; ++i) {
           float& value = scores[t][2 * half + i];
-          value = t * 8 + 2 * q + i < seen ? exp2f(value - now) : 0.0f;
+          value = contains(seen, t * 8 + 2 * q + i) ? exp2f(value - now) : 0.0f;
           total[half] += value;
         }
       }
@@ -152,8 +172,8 @@ struct AttentionTiles {
     }
   }
 
-  /// As add_values, but what a row does not see is left out instead of multiplied by zero: a later row's NaN or
-  /// infinity must not come into an earlier one.
+  /// As add_values, but what a row does not see is left out instead of multiplied by zero: NaN or infinity of a later
+  /// row, or of one that has left the window, must not come into it.
   __device__ void add_visible_values(const float (&p)[kKeyTiles][4], int64_t start) {
     static_assert(kQueries * kKeys <= kKeys * kKeyStride);
     __syncthreads();  // the keys have been read: probabilities take their place, each warp's its own part
@@ -165,10 +185,11 @@ struct AttentionTiles {
       for (uint32_t i = 0; i < 2; ++i) low_row[t * 8 + 2 * q + i] = p[t][i], high_row[t * 8 + 2 * q + i] = p[t][2 + i];
     }
     __syncwarp();
+    const int2 low_seen = seen_of_step(0, start), high_seen = seen_of_step(1, start);
 #pragma unroll 1
     for (uint32_t key = 0; key < kKeys; ++key) {
       const float low = low_row[key], high = high_row[key];
-      const bool low_sees = start + key < visible[0], high_sees = start + key < visible[1];
+      const bool low_sees = contains(low_seen, key), high_sees = contains(high_seen, key);
 #pragma unroll
       for (uint32_t d = 0; d < kDimTiles; ++d) {
 #pragma unroll
@@ -198,8 +219,11 @@ struct AttentionTiles {
     for (uint32_t t = 0; t < kDimTiles; ++t) sums[t][0] = sums[t][1] = sums[t][2] = sums[t][3] = 0;
     __syncthreads();  // the tile before has been read
     load_queries();
-    for (int64_t start = 0; start < end; start += kKeys) {
-      if (start > 0) __syncthreads();  // the keys before have been read
+    // Steps begin where they would without a window: which rows share a tile changes nothing.
+    const int64_t begin = a.window == 0 || first_position < a.window ? 0 : first_position + 1 - a.window;
+    const int64_t first = begin / kKeys * kKeys;
+    for (int64_t start = first; start < end; start += kKeys) {
+      if (start > first) __syncthreads();  // the keys before have been read
       const bool is_special = aligned ? load_keys<true>(start, end) : load_keys<false>(start, end);
       const bool special = __syncthreads_or(is_special) != 0;
       float scores[kKeyTiles][4] = {};
@@ -257,5 +281,5 @@ __device__ __forceinline__ void attention_tiles(const AttentionArgs& a) {
 }  // namespace
 }  // namespace spillway::decoder::cuda
 
-SPILLWAY_KERNELS_BY_DTYPE(attention_tiles, AttentionArgs, __launch_bounds__(128),
+SPILLWAY_ENTRIES_BY_DTYPE(attention_tiles, AttentionArgs, __launch_bounds__(128),
                           spillway::decoder::cuda::attention_tiles)

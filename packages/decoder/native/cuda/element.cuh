@@ -90,7 +90,7 @@ __device__ __forceinline__ float warp_sum(float value) {
 }  // namespace spillway::decoder::cuda
 
 // One entry point for each dtype, named as kernel_set.hpp names it. `bounds` is __launch_bounds__(…) or nothing.
-#define SPILLWAY_KERNELS_BY_DTYPE(name, Arguments, bounds, run)                                        \
+#define SPILLWAY_ENTRIES_BY_DTYPE(name, Arguments, bounds, run)                                        \
   extern "C" __global__ void bounds name##_f32(const __grid_constant__ Arguments a) { run<float>(a); } \
   extern "C" __global__ void bounds name##_f16(const __grid_constant__ Arguments a) {                  \
     run<spillway::decoder::cuda::Float16>(a);                                                          \

@@ -19,4 +19,4 @@ __device__ void embedding(const EmbeddingArgs& a) {
 }  // namespace
 }  // namespace spillway::decoder::cuda
 
-SPILLWAY_KERNELS_BY_DTYPE(embedding, EmbeddingArgs, , spillway::decoder::cuda::embedding)
+SPILLWAY_ENTRIES_BY_DTYPE(embedding, EmbeddingArgs, , spillway::decoder::cuda::embedding)

@@ -6,28 +6,26 @@
 
 #include <stdint.h>
 
+#include "../dtype.hpp"
 #include "../kernels/attention_args.h"
 #include "../kernels/embedding_args.h"
 #include "../kernels/linear_args.h"
+#include "../kernels/qk_norm_args.h"
 #include "../kernels/rms_norm_args.h"
 #include "../kernels/rope_append_args.h"
 #include "../kernels/silu_mul_args.h"
-#include "narrow_args.h"
 
 namespace spillway::decoder::cuda {
 
 struct LaunchShape {
   uint32_t grid[3];
   uint32_t block;         // threads, all in x
-  uint32_t shared_bytes;  // dynamic; above 48 KiB the function's limit must be raised first
+  uint32_t shared_bytes;  // dynamic
 };
 
-/// How weights and caches are stored; numbered as DType in kernel_set.hpp.
-enum class Storage : uint32_t { kF32 = 0, kF16 = 1, kBF16 = 2 };
-
 /// Entry points of one operation that fit different numbers of rows. Each computes any number correctly.
-enum class LinearEntry : uint32_t { kVector, kFew, kTiles };  // linear_*, linear_few_*, linear_tiles_*
-enum class AttentionEntry : uint32_t { kSplit, kTiles };      // attention_*, attention_tiles_*
+enum class LinearEntry : uint32_t { kVector, kFew, kTiles };  // linear_vector_*, linear_few_*, linear_tiles_*
+enum class AttentionEntry : uint32_t { kSplit, kTiles };      // attention_split_*, attention_tiles_*
 
 // Second and third dimension of a grid; kernels step over what is beyond.
 constexpr uint32_t kGridLimit = 65535;
@@ -40,7 +38,7 @@ constexpr uint64_t blocks_of(uint64_t count, uint64_t each) { return (count + ea
 // ---- rows of elements ----------------------------------------------------------------------------------------------
 
 constexpr uint32_t kElementThreads = 256;
-// Elements that a thread of silu_mul and narrow takes: as many as a 16-byte access of f32.
+// Elements that a thread of silu_mul takes: as many as a 16-byte access of f32.
 constexpr uint32_t kElementsEach = 4;
 
 inline LaunchShape embedding_shape(const EmbeddingArgs& a) { return {{a.rows, 1, 1}, kElementThreads, 0}; }
@@ -52,6 +50,12 @@ inline LaunchShape rms_norm_shape(const RmsNormArgs& a) {
   return {{a.rows, 1, 1}, threads, 0};
 }
 
+/// A warp for each head.
+inline LaunchShape qk_norm_shape(const QkNormArgs& a) {
+  const uint64_t heads = uint64_t{a.heads} + a.key_value_heads;
+  return {{a.rows, clamp_grid(blocks_of(heads, kElementThreads / 32)), 1}, kElementThreads, 0};
+}
+
 inline LaunchShape rope_append_shape(const RopeAppendArgs& a) {
   const uint64_t heads = uint64_t{a.heads} + 2 * uint64_t{a.key_value_heads};
   return {{a.rows, clamp_grid(heads), 1}, a.head_dim <= 128 ? 64u : 128u, 0};
@@ -61,13 +65,9 @@ inline LaunchShape silu_mul_shape(const SiluMulArgs& a) {
   return {{a.rows, clamp_grid(blocks_of(a.ffn, kElementThreads * kElementsEach)), 1}, kElementThreads, 0};
 }
 
-inline LaunchShape narrow_shape(const NarrowArgs& a) {
-  return {{static_cast<uint32_t>(blocks_of(a.count, kElementThreads * kElementsEach)), 1, 1}, kElementThreads, 0};
-}
-
 // ---- linear --------------------------------------------------------------------------------------------------------
 
-// linear_*: warps of a block, and outputs that its warps share.
+// linear_vector_*: warps of a block, and outputs that its warps share.
 constexpr uint32_t kVectorWarps = 8, kVectorOutputs = 4;
 // linear_few_*: rows are one fragment of the matrix unit, whose columns are outputs.
 constexpr uint32_t kFewWarps = 8, kFewRows = 16, kFewOutputs = 32;
@@ -77,20 +77,20 @@ constexpr uint32_t kFewRowsAtMost = 32;
 constexpr uint32_t kTileRows = 128, kTileOutputs = 128, kTileDepth = 32;
 
 /// bf16 has registers for larger warp tiles; the others keep a second set of sums (linear_tiles.cu says why).
-constexpr uint32_t tile_warps(Storage storage) { return storage == Storage::kBF16 ? 4 : 8; }
+constexpr uint32_t tile_warps(DType dtype) { return dtype == DType::kBF16 ? 4 : 8; }
 /// Steps in shared memory at once.
-constexpr uint32_t tile_stages(Storage storage) { return storage == Storage::kF32 ? 3 : 4; }
-constexpr uint32_t element_bytes(Storage storage) { return storage == Storage::kF32 ? 4 : 2; }
+constexpr uint32_t tile_stages(DType dtype) { return dtype == DType::kF32 ? 3 : 4; }
+constexpr uint32_t element_bytes(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
 /// 96 KiB, for all of them: what a block gets on the smallest GPUs is 99.
-constexpr uint32_t tile_shared_bytes(Storage storage) {
-  return tile_stages(storage) * kTileDepth * (kTileRows * 4 + kTileOutputs * element_bytes(storage));
+constexpr uint32_t tile_shared_bytes(DType dtype) {
+  return tile_stages(dtype) * kTileDepth * (kTileRows * 4 + kTileOutputs * element_bytes(dtype));
 }
 
 inline LinearEntry linear_entry(const LinearArgs& a) {
   return a.rows == 1 ? LinearEntry::kVector : a.rows <= kFewRowsAtMost ? LinearEntry::kFew : LinearEntry::kTiles;
 }
 
-inline LaunchShape linear_shape(const LinearArgs& a, LinearEntry entry, Storage storage) {
+inline LaunchShape linear_shape(const LinearArgs& a, LinearEntry entry, DType dtype) {
   switch (entry) {
     case LinearEntry::kVector:
       return {
@@ -103,15 +103,15 @@ inline LaunchShape linear_shape(const LinearArgs& a, LinearEntry entry, Storage 
     default:
       // Rows in x, which varies fastest: the blocks that run at once share their part of the weight.
       return {{static_cast<uint32_t>(blocks_of(a.rows, kTileRows)), clamp_grid(blocks_of(a.outputs, kTileOutputs)), 1},
-              tile_warps(storage) * 32,
-              tile_shared_bytes(storage)};
+              tile_warps(dtype) * 32,
+              tile_shared_bytes(dtype)};
   }
 }
 
 // ---- attention -----------------------------------------------------------------------------------------------------
 
-// attention_*: blocks of a cluster, among which the positions of a row are divided; query heads that read a key at
-// once. With two, twice as many clusters: more than the GPU can hold at once, for a cluster's blocks must be
+// attention_split_*: blocks of a cluster, among which the positions of a row are divided; query heads that read a key
+// at once. With two, twice as many clusters: more than the GPU can hold at once, for a cluster's blocks must be
 // neighbours.
 constexpr uint32_t kAttentionSplits = 8, kAttentionWarps = 8, kAttentionHeads = 4;
 // Rows from which on attention_tiles_* is the faster one (measured on an H200): with few queries its tiles are mostly

@@ -140,5 +140,5 @@ __device__ void linear_few(const LinearArgs& a) {
 }  // namespace
 }  // namespace spillway::decoder::cuda
 
-SPILLWAY_KERNELS_BY_DTYPE(linear_few, LinearArgs, __launch_bounds__(spillway::decoder::cuda::kFewWarps * 32, 2),
+SPILLWAY_ENTRIES_BY_DTYPE(linear_few, LinearArgs, __launch_bounds__(spillway::decoder::cuda::kFewWarps * 32, 2),
                           spillway::decoder::cuda::linear_few)

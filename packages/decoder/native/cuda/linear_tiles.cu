@@ -11,21 +11,21 @@ namespace spillway::decoder::cuda {
 namespace {
 
 template <typename Element>
-inline constexpr Storage kStorage = Storage::kF32;
+inline constexpr DType kDType = DType::kF32;
 template <>
-inline constexpr Storage kStorage<Float16> = Storage::kF16;
+inline constexpr DType kDType<Float16> = DType::kF16;
 template <>
-inline constexpr Storage kStorage<BFloat16> = Storage::kBF16;
+inline constexpr DType kDType<BFloat16> = DType::kBF16;
 
 template <typename Element>
 struct LinearTiles {
-  static constexpr bool kRounded = kStorage<Element> == Storage::kBF16;
-  static constexpr uint32_t kThreads = tile_warps(kStorage<Element>) * 32, kStages = tile_stages(kStorage<Element>);
+  static constexpr bool kRounded = kDType<Element> == DType::kBF16;
+  static constexpr uint32_t kThreads = tile_warps(kDType<Element>) * 32, kStages = tile_stages(kDType<Element>);
   // Two warps side by side divide the rows, the others the outputs.
   static constexpr uint32_t kWarpRows = kTileRows / 2, kWarpOutputs = kTileOutputs / (kThreads / 64);
   static constexpr uint32_t kRowTiles = kWarpRows / 16, kColumnTiles = kWarpOutputs / 8;
   using TileStage = Stage<Element>;
-  static_assert(sizeof(TileStage) * kStages == tile_shared_bytes(kStorage<Element>));
+  static_assert(sizeof(TileStage) * kStages == tile_shared_bytes(kDType<Element>));
   using Sums = float[kRowTiles][kColumnTiles][4];
 
   const LinearArgs& a;
@@ -151,19 +151,19 @@ __device__ __forceinline__ void linear_tiles(const LinearArgs& a) {
 }  // namespace
 }  // namespace spillway::decoder::cuda
 
-using spillway::decoder::cuda::Storage;
+using spillway::decoder::DType;
 using spillway::decoder::cuda::tile_warps;
 
-extern "C" __global__ void __launch_bounds__(tile_warps(Storage::kF32) * 32)
+extern "C" __global__ void __launch_bounds__(tile_warps(DType::kF32) * 32)
     linear_tiles_f32(const __grid_constant__ LinearArgs a) {
   spillway::decoder::cuda::linear_tiles<float>(a);
 }
-extern "C" __global__ void __launch_bounds__(tile_warps(Storage::kF16) * 32)
+extern "C" __global__ void __launch_bounds__(tile_warps(DType::kF16) * 32)
     linear_tiles_f16(const __grid_constant__ LinearArgs a) {
   spillway::decoder::cuda::linear_tiles<spillway::decoder::cuda::Float16>(a);
 }
 // Two blocks beside each other: while one waits for its next step, the other multiplies.
-extern "C" __global__ void __launch_bounds__(tile_warps(Storage::kBF16) * 32, 2)
+extern "C" __global__ void __launch_bounds__(tile_warps(DType::kBF16) * 32, 2)
     linear_tiles_bf16(const __grid_constant__ LinearArgs a) {
   spillway::decoder::cuda::linear_tiles<spillway::decoder::cuda::BFloat16>(a);
 }

@@ -45,4 +45,4 @@ __device__ void rms_norm(const RmsNormArgs& a) {
 }  // namespace
 }  // namespace spillway::decoder::cuda
 
-SPILLWAY_KERNELS_BY_DTYPE(rms_norm, RmsNormArgs, , spillway::decoder::cuda::rms_norm)
+SPILLWAY_ENTRIES_BY_DTYPE(rms_norm, RmsNormArgs, , spillway::decoder::cuda::rms_norm)

@@ -50,4 +50,4 @@ __device__ void rope_append(const RopeAppendArgs& a) {
 }  // namespace
 }  // namespace spillway::decoder::cuda
 
-SPILLWAY_KERNELS_BY_DTYPE(rope_append, RopeAppendArgs, , spillway::decoder::cuda::rope_append)
+SPILLWAY_ENTRIES_BY_DTYPE(rope_append, RopeAppendArgs, , spillway::decoder::cuda::rope_append)

@@ -84,10 +84,10 @@ struct AttentionSplit {
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const uint32_t key = lane / kLanes, dimension = lane % kLanes * 8;
 
-  /// The last position that this row sees; -1 when its own is not in the cache.
-  __device__ __forceinline__ int64_t last_position() const {
+  /// Behind the last position that this row sees; 0 when its own is not in the cache.
+  __device__ __forceinline__ int64_t end_position() const {
     const int64_t position = int64_t{*a.position} + static_cast<int64_t>(row);
-    return position < int64_t{a.context} ? position : -1;
+    return position >= 0 && position < int64_t{a.context} ? position + 1 : 0;
   }
 
   __device__ __forceinline__ void run() {
@@ -122,7 +122,7 @@ struct AttentionSplit {
   __device__ __forceinline__ void add_positions(const float (&q)[kHeads][8], float (&sums)[kHeads][8],
                                                 float (&maximum)[kHeads], float (&total)[kHeads]) const {
     constexpr int64_t kWarpKeys = kUnroll * kKeys;
-    const int64_t end = last_position() + 1;
+    const int64_t end = end_position(), begin = a.window == 0 || end <= a.window ? 0 : end - a.window;
     const uint64_t cache_width = uint64_t{a.key_value_heads} * a.head_dim;
     const Element* keys = static_cast<const Element*>(a.keys) + key_value_head * a.head_dim;
     const Element* values = static_cast<const Element*>(a.values) + key_value_head * a.head_dim;
@@ -138,7 +138,7 @@ struct AttentionSplit {
             load_eight<kAligned>(values + static_cast<uint64_t>(position) * cache_width, dimension, a.head_dim);
       }
     };
-    const int64_t first = (int64_t{cluster_rank()} * kAttentionWarps + warp) * kWarpKeys;
+    const int64_t first = begin + (int64_t{cluster_rank()} * kAttentionWarps + warp) * kWarpKeys;
     if (first < end) load(first);
     for (int64_t start = first; start < end; start += warps * kWarpKeys) {
       const Batch now_there = next;
@@ -243,7 +243,7 @@ __device__ __forceinline__ void attend(const AttentionArgs& a, Shared& shared) {
 }
 
 template <typename Element>
-__device__ __forceinline__ void attention(const AttentionArgs& a) {
+__device__ __forceinline__ void attention_split(const AttentionArgs& a) {
   __shared__ Shared shared;
 #if __CUDA_ARCH__ < 900
   if (blockIdx.x != 0) return;
@@ -261,6 +261,6 @@ __device__ __forceinline__ void attention(const AttentionArgs& a) {
 }  // namespace
 }  // namespace spillway::decoder::cuda
 
-SPILLWAY_KERNELS_BY_DTYPE(attention, AttentionArgs,
+SPILLWAY_ENTRIES_BY_DTYPE(attention_split, AttentionArgs,
                           SPILLWAY_CLUSTER __launch_bounds__(spillway::decoder::cuda::kAttentionWarps * 32, 1),
-                          spillway::decoder::cuda::attention)
+                          spillway::decoder::cuda::attention_split)
