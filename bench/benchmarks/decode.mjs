@@ -1,0 +1,92 @@
+// @ts-check
+import { Decoding } from '../lib/decoding.mjs'
+import { checkOnloads, checkReplays, checkTokens } from '../lib/decoding-checks.mjs'
+import { DevicePeak } from '../lib/device-peak.mjs'
+import { against } from '../lib/figure.mjs'
+import { interleave } from '../lib/interleave.mjs'
+import { Limits, roundsOf } from '../lib/limits.mjs'
+import { inModelDirectory, modelShape } from '../lib/model-shape.mjs'
+import { configure, prefetch } from '../lib/spillway.mjs'
+import { using } from '../lib/using.mjs'
+
+/** @import { Benchmark, Context } from '../lib/benchmark.ts' */
+/** @import { ModelShape } from '../lib/model-shape.mjs' */
+/** @import { Recorder } from '../lib/recorder.mjs' */
+
+/** @type {Benchmark} */
+export const decode = {
+  summary: 'tokens a second with all weights on the device, and with all layers offloaded under a cap',
+  async run(context, recorder) {
+    const shape = modelShape(context)
+    const { title, contextLength, promptTokens, memoryLimitBytes } = shape
+    recorder.parameters({ model: title, contextLength, promptTokens, memoryLimitBytes })
+    await using(async (use) => {
+      const limits = use(await Limits.open(context))
+      await inModelDirectory(shape, async (directory) => {
+        const tokens = await measureResident(context, recorder, { limits, shape, directory })
+        await measureOffloaded(context, recorder, { limits, shape, directory, tokens })
+      })
+      await limits.check(recorder)
+    })
+  },
+}
+
+/**
+ * @param {Context} context
+ * @param {Recorder} recorder
+ * @param {{ limits: Limits, shape: ModelShape, directory: string }} options
+ */
+function measureResident(context, recorder, { limits, shape, directory }) {
+  return using(async (use) => {
+    // A token takes milliseconds here.
+    const resident = { ...shape, sampleTokens: 8 * shape.sampleTokens }
+    const decoding = use(await Decoding.open(context, resident, directory))
+    const samples = await interleave(
+      { memory: limits.deviceMemorySampler, resident: () => decoding.sample() },
+      { ...context, rounds: roundsOf(context) },
+    )
+    const memory = Limits.recordDeviceMemory(recorder, samples('memory'))
+    const bound = against('limit', memory, decoding.readBytesPerToken)
+    recorder.figure('decode, resident', 'tokens/s', samples('resident'), bound)
+    checkReplays(recorder, 'decode, resident', decoding)
+    return decoding.tokens
+  })
+}
+
+/**
+ * @param {Context} context
+ * @param {Recorder} recorder
+ * @param {{ limits: Limits, shape: ModelShape, directory: string, tokens: readonly number[] }} options
+ */
+function measureOffloaded(context, recorder, { limits, shape, directory, tokens }) {
+  const name = 'decode, prefetch'
+  const { memoryLimitBytes } = shape
+  return using(async (use) => {
+    const peak = context.device === 'cuda' ? use(new DevicePeak()) : undefined
+    const offload = configure(prefetch, { groupSize: 1 })
+    const decoding = use(await Decoding.open(context, shape, directory, { offload, memoryLimitBytes }))
+    await decoding.start()
+    peak?.stop()
+    const samples = await interleave(
+      { link: limits.linkSampler, prefetch: () => decoding.sample() },
+      { ...context, rounds: roundsOf(context) },
+    )
+    peak?.look()
+    const link = Limits.recordLink(recorder, samples('link'))
+    recorder.figure(name, 'tokens/s', samples('prefetch'), against('limit', link, decoding.onloadedBytesPerToken))
+
+    const cap = recorder.figure('cap on device memory', 'bytes', [memoryLimitBytes])
+    const { peakDeviceBytes } = decoding.model.stats()
+    const peaks = [{ by: "the device's budget", bytes: peakDeviceBytes, allowed: memoryLimitBytes }]
+    // The driver's figure has what no budget sees: code, and the driver's own tables.
+    if (peak !== undefined) peaks.push({ by: 'the driver', bytes: peak.bytes, allowed: 1.03 * memoryLimitBytes })
+    for (const { by, bytes, allowed } of peaks) {
+      recorder.figure(`peak device memory, by ${by}`, 'bytes', [bytes], against('cap', cap))
+      const detail = `${bytes} bytes, ${allowed} allowed`
+      recorder.check({ name: `peak within the cap, by ${by}`, passed: bytes > 0 && bytes <= allowed, detail })
+    }
+    checkReplays(recorder, name, decoding)
+    checkOnloads(recorder, name, decoding)
+    checkTokens(recorder, name, decoding.tokens, tokens)
+  })
+}

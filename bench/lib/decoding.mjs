@@ -1,0 +1,130 @@
+// @ts-check
+import { promptOf } from './model-shape.mjs'
+import { loadModel, openDevice } from './spillway.mjs'
+
+/** @import { ConfiguredBackend } from '../../packages/core/dist/index.js' */
+/** @import { Generation, Model } from '../../packages/decoder/dist/index.js' */
+/** @import { Context } from './benchmark.ts' */
+/** @import { ModelShape } from './model-shape.mjs' */
+
+/**
+ * A model of random weights, and one sequence that it goes on with a sample at a time. Between samples nothing is
+ * computed, so other subjects take their turns. Dispose it.
+ */
+export class Decoding {
+  /** Of the present sequence, generated ones only. @type {number[]} */
+  tokens = []
+  /** @readonly */ device
+  /** @readonly */ model
+  #shape
+  #signal
+  /** @type {Generation | undefined} */
+  #generation
+  #sampled = { samples: 0, tokens: 0, positions: 0, onloadedBytes: 0, graphLaunches: 0 }
+
+  /**
+   * @param {Context} context
+   * @param {ModelShape} shape
+   * @param {string} directory
+   * @param {{ offload?: ConfiguredBackend, memoryLimitBytes?: number }} [options]
+   */
+  static async open({ device: name, signal, progress }, shape, directory, { offload, memoryLimitBytes } = {}) {
+    const device = await openDevice(name, memoryLimitBytes === undefined ? {} : { memoryLimitBytes })
+    try {
+      const model = await loadModel(directory, {
+        device,
+        loadFormat: 'dummy',
+        contextLength: shape.contextLength,
+        signal,
+        ...(offload === undefined ? {} : { offload }),
+        onProgress: ({ phase, loadedBytes, totalBytes }) =>
+          progress(`loading ${shape.title}: ${phase} ${Math.floor((100 * loadedBytes) / totalBytes)} %`),
+      })
+      return new Decoding(device, model, shape, signal)
+    } catch (error) {
+      await device.dispose()
+      throw error
+    }
+  }
+
+  /**
+   * @param {Awaited<ReturnType<typeof openDevice>>} device
+   * @param {Model} model
+   * @param {ModelShape} shape
+   * @param {AbortSignal} signal
+   */
+  constructor(device, model, shape, signal) {
+    this.device = device
+    this.model = model
+    this.#shape = shape
+    this.#signal = signal
+  }
+
+  /** Reads the prompt and decodes until all that is made once has been made: kernels loaded, a graph captured. */
+  async start() {
+    await this.#generation?.return?.()
+    this.tokens = []
+    this.#generation = this.model.generate(promptOf(this.#shape), { temperature: 0, signal: this.#signal })
+    for (let i = 0; i < 3; i++) await this.#next()
+  }
+
+  /** Tokens a second. */
+  async sample() {
+    const { sampleTokens, contextLength, promptTokens } = this.#shape
+    const hasRoom = promptTokens + this.tokens.length + sampleTokens < contextLength
+    if (this.#generation === undefined || !hasRoom) await this.start()
+    // One token untimed: then copies for the next one are as much under way as they are after the last, and a sample
+    // is not given bytes that were copied before it.
+    await this.#next()
+    const before = this.device.counters()
+    const start = performance.now()
+    for (let i = 0; i < sampleTokens; i++) await this.#next()
+    const seconds = (performance.now() - start) / 1000
+    const after = this.device.counters()
+    const sampled = this.#sampled
+    sampled.samples++
+    sampled.tokens += sampleTokens
+    // A token reads keys and values of all before it, and its own.
+    sampled.positions += sampleTokens * (promptTokens + this.tokens.length - (sampleTokens - 1) / 2)
+    sampled.onloadedBytes += weightBytes(after) - weightBytes(before)
+    sampled.graphLaunches += after.graphLaunches - before.graphLaunches
+    return sampleTokens / seconds
+  }
+
+  /** Over all samples, as the device counted. */
+  get sampled() {
+    return this.#sampled
+  }
+
+  /** What a token moves over the link, by the device's counters. */
+  get onloadedBytesPerToken() {
+    return this.#sampled.onloadedBytes / this.#sampled.tokens
+  }
+
+  /** What a token cannot but read in device memory, on average over the samples: weights, keys and values. */
+  get readBytesPerToken() {
+    const { config, plan } = this.model
+    const { vocabSize, hiddenSize, layers, kvHeads, headDim } = config
+    // Two bytes an element. Of the embedding, one row.
+    const weights = plan.weightBytes - 2 * (vocabSize - 1) * hiddenSize
+    const cacheRow = 2 * 2 * layers * kvHeads * headDim
+    return weights + cacheRow * (this.#sampled.positions / this.#sampled.tokens)
+  }
+
+  async dispose() {
+    await this.#generation?.return?.()
+    await this.model.dispose()
+    await this.device.dispose()
+  }
+
+  async #next() {
+    const step = await /** @type {Generation} */ (this.#generation).next()
+    if (step.done) throw new Error('the sequence ended before its sample did')
+    this.tokens.push(...step.value.tokens)
+  }
+}
+
+/** @param {{ readonly hostToDeviceBytesByTag: Readonly<Record<string, number>> }} counters */
+function weightBytes({ hostToDeviceBytesByTag }) {
+  return hostToDeviceBytesByTag.weights ?? 0
+}

@@ -1,0 +1,103 @@
+// @ts-check
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+
+/** @import { ChildProcess } from 'node:child_process' */
+
+/**
+ * Another system, in a process beside ours, that takes a sample when it is told to: so the two take turns in one run. It
+ * writes one JSON object a line: first `{ "ready": versions }` or `{ "unavailable": reason }`, then, for each line of its
+ * standard input, which names what to sample, `{ "amount": number, "seconds": number }`. Dispose it.
+ */
+export class Peer {
+  /** Why it cannot be measured; undefined when it can. @type {string | undefined} */
+  unavailable
+  /** @type {Record<string, string>} */
+  versions = {}
+  #child
+  #lines
+  #errors = ''
+
+  /**
+   * @param {string} command
+   * @param {readonly string[]} args
+   * @param {AbortSignal} signal ends it
+   */
+  static async start(command, args, signal) {
+    const child = spawn(command, args, { signal, killSignal: 'SIGKILL' })
+    const peer = new Peer(child)
+    try {
+      await once(child, 'spawn')
+    } catch (error) {
+      signal.throwIfAborted()
+      peer.unavailable = `${command} could not be started: ${/** @type {Error} */ (error).message}`
+      return peer
+    }
+    try {
+      const first = await peer.#answer()
+      peer.unavailable = first.unavailable
+      peer.versions = first.ready ?? {}
+      return peer
+    } catch (error) {
+      child.kill('SIGKILL')
+      throw error
+    }
+  }
+
+  /**
+   * A script of bench/peers.
+   * @param {string} script
+   * @param {readonly (string | number)[]} args
+   * @param {AbortSignal} signal
+   */
+  static startPython(script, args, signal) {
+    const path = fileURLToPath(new URL(`../peers/${script}`, import.meta.url))
+    return Peer.start('python3', ['-B', path, ...args.map(String)], signal)
+  }
+
+  /** @param {ChildProcess} child */
+  constructor(child) {
+    this.#child = child
+    // Its end shows at the next answer.
+    child.on('error', () => {})
+    child.stdin?.on('error', () => {})
+    child.stderr?.on('data', (text) => {
+      this.#errors = (this.#errors + text).slice(-2000)
+    })
+    this.#lines = createInterface({ input: /** @type {NodeJS.ReadableStream} */ (child.stdout) })[
+      Symbol.asyncIterator
+    ]()
+  }
+
+  /**
+   * A sampler: amount a second.
+   * @param {string} what
+   */
+  sampler(what) {
+    return async () => {
+      this.#child.stdin?.write(`${what}\n`)
+      const { amount, seconds } = await this.#answer()
+      return amount / seconds
+    }
+  }
+
+  /** Its end, which is that of its standard input. */
+  async dispose() {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null || this.#child.pid === undefined) return
+    this.#child.stdin?.end()
+    await once(this.#child, 'exit')
+  }
+
+  /** @returns {Promise<any>} */
+  async #answer() {
+    const { value, done } = await this.#lines.next()
+    if (done) throw new Error(`the peer ended without an answer: ${this.#errors.trim() || 'it said nothing'}`)
+    try {
+      return JSON.parse(value)
+    } catch {
+      throw new Error(`the peer answered with something else than JSON: ${value.slice(0, 200)}`)
+    }
+  }
+}
