@@ -98,6 +98,7 @@ free(
   ],
   { makes: 'device', weight: 1 },
 )
+free('cudaDriverCalls')
 free('cudaStatus')
 free('systemMemory')
 free('attach')

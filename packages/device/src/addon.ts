@@ -40,6 +40,7 @@ export interface NativeViolation {
 export interface DeviceAddon {
   attach(): NativeTable
   cudaStatus(): import('./open-device.js').CudaStatus
+  cudaDriverCalls(): number
   openCuda(index: number, memoryLimitBytes: number): NativeHandle
   streamWrap(device: NativeHandle, pointer: bigint): NativeHandle
   bufferWrap(device: NativeHandle, pointer: bigint, bytes: number): NativeHandle

@@ -6,7 +6,14 @@ export { NativeDevice } from './device.js'
 export type { FailureInjection, FailurePoint, InjectedFailure } from './failure-injection.js'
 export { type KernelAccess, type KernelLaunch, NativeKernel } from './kernel.js'
 export { handleOf } from './native-object.js'
-export { type CudaStatus, cudaStatus, type OpenDeviceOptions, openDevice, systemMemory } from './open-device.js'
+export {
+  type CudaStatus,
+  cudaDriverCalls,
+  cudaStatus,
+  type OpenDeviceOptions,
+  openDevice,
+  systemMemory,
+} from './open-device.js'
 export type { OrderChecker } from './order-checker.js'
 export type { CheckedOperation, OrderViolation, OrderViolationKind } from './order-violation.js'
 export { NativeEvent, NativeGraph, NativeStream } from './stream.js'

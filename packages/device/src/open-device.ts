@@ -61,6 +61,11 @@ export function cudaStatus(): CudaStatus {
   return addon().cudaStatus()
 }
 
+/** How often this process has called the NVIDIA driver through Spillway: what enqueueing costs is mostly these calls. */
+export function cudaDriverCalls(): number {
+  return addon().cudaDriverCalls()
+}
+
 /** Memory of the machine, by the kernel's estimate and the control group's limit. */
 export function systemMemory(): { totalBytes: number; availableBytes: number } {
   return addon().systemMemory()

@@ -44,6 +44,9 @@ Napi::Value cuda_status(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// cudaDriverCalls()
+Napi::Value cuda_driver_calls(const Napi::CallbackInfo& info) { return number(info.Env(), cuda::driver_calls.load()); }
+
 // openCuda(index, memoryLimitBytes: 0 for what the GPU has)
 Napi::Value open_cuda(const Napi::CallbackInfo& info) {
   const uint32_t index = to_uint32(info[0], "index");
@@ -131,6 +134,7 @@ Napi::Value kernel_launch(const Napi::CallbackInfo& info) {
 
 void export_cuda(Napi::Env env, Napi::Object exports) {
   export_function<cuda_status>(env, exports, "cudaStatus");
+  export_function<cuda_driver_calls>(env, exports, "cudaDriverCalls");
   export_function<open_cuda>(env, exports, "openCuda");
   export_function<capabilities>(env, exports, "capabilities");
   export_function<stream_wrap>(env, exports, "streamWrap");

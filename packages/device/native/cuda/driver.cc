@@ -44,10 +44,10 @@ Driver open_driver() {
     return get_address(name, &function, version, 0, &found) == kSuccess ? function : nullptr;
   };
 #define SPILLWAY_CUDA_FIND(name, version, ...) \
-  driver.name = reinterpret_cast<Result (*)(__VA_ARGS__)>(find(#name, version));
+  driver.name.pointer = reinterpret_cast<Result (*)(__VA_ARGS__)>(find(#name, version));
 #define SPILLWAY_CUDA_DEMAND(name, version, ...)                                    \
   SPILLWAY_CUDA_FIND(name, version, __VA_ARGS__)                                    \
-  if (driver.name == nullptr) {                                                     \
+  if (!driver.name) {                                                               \
     driver.unavailable = "the NVIDIA driver has no " #name "; install a newer one"; \
     return driver;                                                                  \
   }

@@ -4,6 +4,7 @@
 
 #include <spillway/abi.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -119,9 +120,23 @@ static_assert(sizeof(CopyAttributes) == 24);
   X(cuMemcpyBatchAsync, 12080, Address*, Address*, size_t*, size_t, CopyAttributes*, size_t*, size_t, size_t*, \
     StreamHandle)
 
+/// Calls of the driver by this process, for measurements: what an enqueued operation costs is mostly these.
+inline std::atomic<uint64_t> driver_calls{0};
+
+/// One function of the driver; null: it has none of that name.
+template <typename... Arguments>
+struct DriverFunction {
+  Result (*pointer)(Arguments...) = nullptr;
+  Result operator()(Arguments... arguments) const {
+    driver_calls.fetch_add(1, std::memory_order_relaxed);
+    return pointer(arguments...);
+  }
+  explicit operator bool() const { return pointer != nullptr; }
+};
+
 /// The functions, by the driver's own names. One for the process: the driver is.
 struct Driver {
-#define SPILLWAY_CUDA_POINTER(name, version, ...) Result (*name)(__VA_ARGS__) = nullptr;
+#define SPILLWAY_CUDA_POINTER(name, version, ...) DriverFunction<__VA_ARGS__> name;
   SPILLWAY_CUDA_REQUIRED(SPILLWAY_CUDA_POINTER)
   SPILLWAY_CUDA_OPTIONAL(SPILLWAY_CUDA_POINTER)
 #undef SPILLWAY_CUDA_POINTER

@@ -98,12 +98,13 @@ void StreamQueue::start(const std::shared_ptr<StreamQueue>& queue) {
 
 StreamQueue::~StreamQueue() {
   device_.enter_to_free();
+  if (spare_event_) driver().cuEventDestroy(spare_event_);
   if (owned_ && handle_) driver().cuStreamDestroy(handle_);
 }
 
 void StreamQueue::push(std::unique_lock<std::mutex>& lock, std::function<void(spillway_status)> done) {
-  EventHandle event = nullptr;
-  Result result = driver().cuEventCreate(&event, kBlockingSync | kDisableTiming);
+  EventHandle event = spare_event_ ? std::exchange(spare_event_, nullptr) : nullptr;
+  Result result = event ? kSuccess : driver().cuEventCreate(&event, kBlockingSync | kDisableTiming);
   if (result == kSuccess) result = driver().cuEventRecord(event, handle_);
   if (result != kSuccess && event) {
     driver().cuEventDestroy(event);
@@ -159,7 +160,6 @@ void StreamQueue::work() {
     const EventHandle event = points_.front().event;
     lock.unlock();
     const Result result = event ? driver().cuEventSynchronize(event) : driver().cuStreamSynchronize(handle_);
-    if (event) driver().cuEventDestroy(event);
     spillway_status status = status_of(result);
     try {
       device_.check(result, "cuEventSynchronize");
@@ -169,7 +169,10 @@ void StreamQueue::work() {
     lock.lock();
     Point point = std::move(points_.front());
     points_.pop_front();
+    // Of waits that follow one another, each uses the one before's.
+    EventHandle unused = std::exchange(spare_event_, event);
     lock.unlock();
+    if (unused) driver().cuEventDestroy(unused);
     // The objects first: who is told that all is done may count them.
     point.kept = KeptObjects();
     if (point.done) point.done(status);

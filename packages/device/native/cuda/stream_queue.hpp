@@ -90,6 +90,7 @@ class StreamQueue : public std::enable_shared_from_this<StreamQueue> {
   std::condition_variable wake_;
   KeptObjects kept_;  // by work after the last point
   std::deque<Point> points_;
+  EventHandle spare_event_ = nullptr;
   bool closed_ = false;
   bool ended_ = false;
 };
