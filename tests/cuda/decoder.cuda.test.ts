@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { type ConfiguredBackend, configure, none } from '@spillway/core'
 import { type LoadModelOptions, loadModel, type Model } from '@spillway/decoder'
 import { modelDirectory } from '@spillway/demo-model'
-import { type NativeDevice, openDevice } from '@spillway/device'
+import { cudaDriverCalls, type NativeDevice, openDevice } from '@spillway/device'
 import prefetch from '@spillway/prefetch'
 import { describe, expect, test, vi } from 'vitest'
 import { decode } from '../../packages/decoder/test/decoded-logits.js'
@@ -99,9 +99,11 @@ describeOnCuda('the decoder on a GPU', () => {
         await withModel(fixture(name), { offload: watched.offload }, async (model, device) => {
           const kernels = { eager: 0, replayed: 0 }
           let before = device.counters()
+          let driverCallsBefore = 0
           let calls = 0
           const replayed = await decode(model, prompt, text, async (count) => {
             // Its onloads for the next forward are on a stream of their own, until they are part of a graph.
+            const driverCalls = cudaDriverCalls() - driverCallsBefore
             await watched.settle()
             const after = device.counters()
             // The prompt, the rehearsal, the capture; then only replays.
@@ -109,6 +111,8 @@ describeOnCuda('the decoder on a GPU', () => {
             if (count > 3) {
               kernels.replayed = after.launches - before.launches
               expect(watched.calls()).toBe(calls)
+              // Launch the graph, record an event, wait for it, and ask on the way which context and capture it is.
+              expect(driverCalls).toBeLessThanOrEqual(12)
               expect({
                 graphLaunches: after.graphLaunches - before.graphLaunches,
                 hostToDeviceCopies: after.hostToDeviceCopies - before.hostToDeviceCopies,
@@ -127,6 +131,7 @@ describeOnCuda('the decoder on a GPU', () => {
             }
             before = after
             calls = watched.calls()
+            driverCallsBefore = cudaDriverCalls()
           })
           expect(replayed).toEqual(eager)
           expect(kernels.replayed).toBe(kernels.eager)

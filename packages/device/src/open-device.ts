@@ -72,13 +72,16 @@ export function systemMemory(): { totalBytes: number; availableBytes: number } {
 }
 
 /**
- * Opens a device: `host`, `cuda` or `cuda:<index>` (an NVIDIA GPU), or `auto`, which is the host device for as long as
- * the decoder has no kernels for a GPU. Throws SPILLWAY_DEVICE_UNAVAILABLE with the reason, SPILLWAY_NOT_SUPPORTED for an
+ * Opens a device: `host`, `cuda` or `cuda:<index>` (an NVIDIA GPU, in the driver's order; CUDA_VISIBLE_DEVICES is
+ * respected), or `auto`: the first GPU, or the host device where there is none and where an option or a variable asks for
+ * what only that one can do. Throws SPILLWAY_DEVICE_UNAVAILABLE with the reason, SPILLWAY_NOT_SUPPORTED for an
  * option that the device does not have, SPILLWAY_INVALID_ARGUMENT for anything else.
  */
 export async function openDevice(selector = 'auto', options?: OpenDeviceOptions): Promise<NativeDevice> {
   const given = readOptions(options, 'openDevice', optionNames)
-  if (selector === 'host' || selector === 'auto') return openHostDevice(given)
+  if (selector === 'host') return openHostDevice(given)
+  if (selector === 'auto')
+    return asksForHost(given) || !cudaStatus().available ? openHostDevice(given) : openCudaDevice('cuda', 0, given)
   const index = typeof selector === 'string' ? /^cuda(?::(\d{1,4}))?$/.exec(selector) : null
   if (index === null) {
     throw new SpillwayError(
@@ -87,6 +90,12 @@ export async function openDevice(selector = 'auto', options?: OpenDeviceOptions)
     )
   }
   return openCudaDevice(selector, Number(index[1] ?? 0), given)
+}
+
+function asksForHost({ memoryLimitBytes: _, ...hostOnly }: OpenDeviceOptions): boolean {
+  const { check, adversarialSeed } = readEnvironment()
+  const asked = Object.values(hostOnly).some((value) => value !== undefined && value !== false)
+  return asked || check || adversarialSeed !== undefined
 }
 
 function openCudaDevice(selector: string, index: number, given: OpenDeviceOptions): NativeDevice {
