@@ -146,10 +146,15 @@ struct spillway_twin_context {
  * ABI. Runs on a thread of the device. */
 typedef void (*spillway_host_twin)(const spillway_twin_context* context, const void* arguments);
 
+/* The device image may start before the kernel ahead of it on its stream has ended: it waits by itself
+ * (griddepcontrol.wait) before it touches anything that kernels write. What it reads before that, a kernel that lets
+ * others start early must not have written. */
+#define SPILLWAY_KERNEL_STARTS_EARLY 1u
+
 /* A kernel is described once; the device decides which part runs. Static lifetime. */
 typedef struct spillway_kernel {
   uint32_t struct_size;
-  uint32_t reserved;
+  uint32_t flags;
   const char* name;  /* the entry point in the image, and what errors and traces say */
   const void* image; /* (optional) a fatbin or cubin */
   uint64_t image_bytes;

@@ -227,7 +227,7 @@ void CudaStream::launch(const spillway_launch& launch) {
   FunctionHandle function = cuda().modules().function(*launch.kernel, launch.shared_bytes);
   std::shared_ptr<CaptureRecord> record = capture("launch");
   keep(record, launch.kernel->name, launch.accesses, launch.access_count);
-  launch_function(function, launch, record);
+  launch_function(function, launch, (launch.kernel->flags & SPILLWAY_KERNEL_STARTS_EARLY) != 0, record);
 }
 
 void CudaStream::launch(CudaKernel& kernel, const spillway_launch& launch) {
@@ -236,19 +236,28 @@ void CudaStream::launch(CudaKernel& kernel, const spillway_launch& launch) {
   std::shared_ptr<CaptureRecord> record = capture("launch");
   keep(record, static_cast<Object&>(kernel));
   keep(record, kernel.name().c_str(), launch.accesses, launch.access_count);
-  launch_function(function, launch, record);
+  launch_function(function, launch, false, record);
 }
 
-void CudaStream::launch_function(FunctionHandle function, const spillway_launch& launch,
+void CudaStream::launch_function(FunctionHandle function, const spillway_launch& launch, bool starts_early,
                                  const std::shared_ptr<CaptureRecord>& record) {
+  LaunchAttribute early;
+  early.id = 6;  // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+  early.value = 1;
+  LaunchConfiguration configuration = {
+      {launch.grid[0], launch.grid[1], launch.grid[2]},
+      {launch.block[0], launch.block[1], launch.block[2]},
+      launch.shared_bytes,
+      queue_->handle(),
+      &early,
+      // Earlier GPUs have no such wait; what the image does there is nothing.
+      starts_early && cuda().compute_capability() >= 90 ? 1u : 0u,
+  };
   size_t argument_bytes = launch.argument_bytes;
   // CU_LAUNCH_PARAM_BUFFER_POINTER, CU_LAUNCH_PARAM_BUFFER_SIZE, CU_LAUNCH_PARAM_END
   void* extra[] = {reinterpret_cast<void*>(1), const_cast<void*>(launch.arguments), reinterpret_cast<void*>(2),
                    &argument_bytes, nullptr};
-  cuda().check(
-      driver().cuLaunchKernel(function, launch.grid[0], launch.grid[1], launch.grid[2], launch.block[0],
-                              launch.block[1], launch.block[2], launch.shared_bytes, queue_->handle(), nullptr, extra),
-      "cuLaunchKernel");
+  cuda().check(driver().cuLaunchKernelEx(&configuration, function, nullptr, extra), "cuLaunchKernelEx");
   CaptureRecord::Totals totals;
   totals.launches = 1;
   count(record, totals);

@@ -45,7 +45,7 @@ class CudaStream final : public Stream {
   void keep(const std::shared_ptr<CaptureRecord>& capture, const char* kernel, const spillway_access* accesses,
             uint32_t access_count);
   void copy_batch(const std::vector<Copy>& copies);
-  void launch_function(FunctionHandle function, const spillway_launch& launch,
+  void launch_function(FunctionHandle function, const spillway_launch& launch, bool starts_early,
                        const std::shared_ptr<CaptureRecord>& record);
   template <typename T>
   void keep(const std::shared_ptr<CaptureRecord>& capture, T& object);

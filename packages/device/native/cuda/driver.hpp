@@ -58,53 +58,69 @@ struct CopyAttributes {
 };
 static_assert(sizeof(CopyAttributes) == 24);
 
+struct LaunchAttribute {
+  int32_t id = 0;
+  int32_t padding = 0;
+  int32_t value = 0;
+  uint8_t rest[60] = {};
+};
+static_assert(sizeof(LaunchAttribute) == 72);
+struct LaunchConfiguration {
+  uint32_t grid[3];
+  uint32_t block[3];
+  uint32_t shared_bytes;
+  StreamHandle stream;
+  LaunchAttribute* attributes;
+  uint32_t attribute_count;
+};
+static_assert(sizeof(LaunchConfiguration) == 56);
+
 // X(name, the CUDA version whose interface is meant, parameters…)
-#define SPILLWAY_CUDA_REQUIRED(X)                                                                               \
-  X(cuDriverGetVersion, 2020, int32_t*)                                                                         \
-  X(cuGetErrorName, 6000, Result, const char**)                                                                 \
-  X(cuGetErrorString, 6000, Result, const char**)                                                               \
-  X(cuDeviceGetCount, 2000, int32_t*)                                                                           \
-  X(cuDeviceGet, 2000, DeviceNumber*, int32_t)                                                                  \
-  X(cuDeviceGetName, 2000, char*, int32_t, DeviceNumber)                                                        \
-  X(cuDeviceGetAttribute, 2000, int32_t*, int32_t, DeviceNumber)                                                \
-  X(cuDeviceTotalMem, 3020, size_t*, DeviceNumber)                                                              \
-  X(cuDevicePrimaryCtxRetain, 7000, Context*, DeviceNumber)                                                     \
-  X(cuDevicePrimaryCtxRelease, 11000, DeviceNumber)                                                             \
-  X(cuCtxSetCurrent, 4000, Context)                                                                             \
-  X(cuCtxGetStreamPriorityRange, 5050, int32_t*, int32_t*)                                                      \
-  X(cuMemGetInfo, 3020, size_t*, size_t*)                                                                       \
-  X(cuMemAlloc, 3020, Address*, size_t)                                                                         \
-  X(cuMemFree, 3020, Address)                                                                                   \
-  X(cuMemGetAddressRange, 3020, Address*, size_t*, Address)                                                     \
-  X(cuPointerGetAttribute, 4000, void*, int32_t, Address)                                                       \
-  X(cuMemHostAlloc, 2020, void**, size_t, uint32_t)                                                             \
-  X(cuMemFreeHost, 2000, void*)                                                                                 \
-  X(cuMemcpyAsync, 4000, Address, Address, size_t, StreamHandle)                                                \
-  X(cuMemsetD8Async, 3020, Address, uint8_t, size_t, StreamHandle)                                              \
-  X(cuStreamCreateWithPriority, 5050, StreamHandle*, uint32_t, int32_t)                                         \
-  X(cuStreamGetCtx, 9020, StreamHandle, Context*)                                                               \
-  X(cuStreamDestroy, 4000, StreamHandle)                                                                        \
-  X(cuStreamSynchronize, 2000, StreamHandle)                                                                    \
-  X(cuStreamQuery, 2000, StreamHandle)                                                                          \
-  X(cuStreamWaitEvent, 3020, StreamHandle, EventHandle, uint32_t)                                               \
-  X(cuStreamBeginCapture, 10010, StreamHandle, int32_t)                                                         \
-  X(cuStreamEndCapture, 10000, StreamHandle, GraphHandle*)                                                      \
-  X(cuStreamGetCaptureInfo, 10010, StreamHandle, int32_t*, uint64_t*)                                           \
-  X(cuEventCreate, 2000, EventHandle*, uint32_t)                                                                \
-  X(cuEventRecord, 2000, EventHandle, StreamHandle)                                                             \
-  X(cuEventQuery, 2000, EventHandle)                                                                            \
-  X(cuEventSynchronize, 2000, EventHandle)                                                                      \
-  X(cuEventDestroy, 4000, EventHandle)                                                                          \
-  X(cuModuleLoadData, 2000, ModuleHandle*, const void*)                                                         \
-  X(cuModuleUnload, 2000, ModuleHandle)                                                                         \
-  X(cuModuleGetFunction, 2000, FunctionHandle*, ModuleHandle, const char*)                                      \
-  X(cuFuncSetAttribute, 9000, FunctionHandle, int32_t, int32_t)                                                 \
-  X(cuLaunchKernel, 4000, FunctionHandle, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t, \
-    StreamHandle, void**, void**)                                                                               \
-  X(cuGraphInstantiateWithFlags, 11040, GraphExecutable*, GraphHandle, uint64_t)                                \
-  X(cuGraphGetNodes, 10000, GraphHandle, GraphNode*, size_t*)                                                   \
-  X(cuGraphLaunch, 10000, GraphExecutable, StreamHandle)                                                        \
-  X(cuGraphExecDestroy, 10000, GraphExecutable)                                                                 \
+#define SPILLWAY_CUDA_REQUIRED(X)                                                        \
+  X(cuDriverGetVersion, 2020, int32_t*)                                                  \
+  X(cuGetErrorName, 6000, Result, const char**)                                          \
+  X(cuGetErrorString, 6000, Result, const char**)                                        \
+  X(cuDeviceGetCount, 2000, int32_t*)                                                    \
+  X(cuDeviceGet, 2000, DeviceNumber*, int32_t)                                           \
+  X(cuDeviceGetName, 2000, char*, int32_t, DeviceNumber)                                 \
+  X(cuDeviceGetAttribute, 2000, int32_t*, int32_t, DeviceNumber)                         \
+  X(cuDeviceTotalMem, 3020, size_t*, DeviceNumber)                                       \
+  X(cuDevicePrimaryCtxRetain, 7000, Context*, DeviceNumber)                              \
+  X(cuDevicePrimaryCtxRelease, 11000, DeviceNumber)                                      \
+  X(cuCtxSetCurrent, 4000, Context)                                                      \
+  X(cuCtxGetStreamPriorityRange, 5050, int32_t*, int32_t*)                               \
+  X(cuMemGetInfo, 3020, size_t*, size_t*)                                                \
+  X(cuMemAlloc, 3020, Address*, size_t)                                                  \
+  X(cuMemFree, 3020, Address)                                                            \
+  X(cuMemGetAddressRange, 3020, Address*, size_t*, Address)                              \
+  X(cuPointerGetAttribute, 4000, void*, int32_t, Address)                                \
+  X(cuMemHostAlloc, 2020, void**, size_t, uint32_t)                                      \
+  X(cuMemFreeHost, 2000, void*)                                                          \
+  X(cuMemcpyAsync, 4000, Address, Address, size_t, StreamHandle)                         \
+  X(cuMemsetD8Async, 3020, Address, uint8_t, size_t, StreamHandle)                       \
+  X(cuStreamCreateWithPriority, 5050, StreamHandle*, uint32_t, int32_t)                  \
+  X(cuStreamGetCtx, 9020, StreamHandle, Context*)                                        \
+  X(cuStreamDestroy, 4000, StreamHandle)                                                 \
+  X(cuStreamSynchronize, 2000, StreamHandle)                                             \
+  X(cuStreamQuery, 2000, StreamHandle)                                                   \
+  X(cuStreamWaitEvent, 3020, StreamHandle, EventHandle, uint32_t)                        \
+  X(cuStreamBeginCapture, 10010, StreamHandle, int32_t)                                  \
+  X(cuStreamEndCapture, 10000, StreamHandle, GraphHandle*)                               \
+  X(cuStreamGetCaptureInfo, 10010, StreamHandle, int32_t*, uint64_t*)                    \
+  X(cuEventCreate, 2000, EventHandle*, uint32_t)                                         \
+  X(cuEventRecord, 2000, EventHandle, StreamHandle)                                      \
+  X(cuEventQuery, 2000, EventHandle)                                                     \
+  X(cuEventSynchronize, 2000, EventHandle)                                               \
+  X(cuEventDestroy, 4000, EventHandle)                                                   \
+  X(cuModuleLoadData, 2000, ModuleHandle*, const void*)                                  \
+  X(cuModuleUnload, 2000, ModuleHandle)                                                  \
+  X(cuModuleGetFunction, 2000, FunctionHandle*, ModuleHandle, const char*)               \
+  X(cuFuncSetAttribute, 9000, FunctionHandle, int32_t, int32_t)                          \
+  X(cuLaunchKernelEx, 11060, const LaunchConfiguration*, FunctionHandle, void**, void**) \
+  X(cuGraphInstantiateWithFlags, 11040, GraphExecutable*, GraphHandle, uint64_t)         \
+  X(cuGraphGetNodes, 10000, GraphHandle, GraphNode*, size_t*)                            \
+  X(cuGraphLaunch, 10000, GraphExecutable, StreamHandle)                                 \
+  X(cuGraphExecDestroy, 10000, GraphExecutable)                                          \
   X(cuGraphDestroy, 10000, GraphHandle)
 
 // Absent: the device has no virtual memory, or copies one by one.
