@@ -25,7 +25,7 @@ process.on('SIGINT', () => {
 try {
   process.exitCode = await main(process.argv.slice(2), interrupt.signal)
 } catch (error) {
-  console.error(error instanceof UsageError ? `${error.message}. --help says more.` : describe(error))
+  console.error(error instanceof UsageError ? `${error.message}. --help says more.` : error)
   process.exitCode = error instanceof UsageError ? 2 : 1
 }
 
@@ -46,7 +46,7 @@ async function main(words, signal) {
   }
   const { quick, out = cache } = options
   const device = options.device ?? (cudaStatus().available ? 'cuda' : 'host')
-  if (device === 'cuda' && !cudaStatus().available) throw new UsageError(`no GPU to measure: ${cudaStatus().reason}`)
+  if (device === 'cuda' && !cudaStatus().available) throw new UsageError(`There is no GPU: ${cudaStatus().reason}`)
 
   /** @type {Omit<RunResult, 'benchmarks'>} */
   const run = {
@@ -58,6 +58,12 @@ async function main(words, signal) {
     versions: { node: process.version },
   }
   const file = outFile(out, fileName(run, isWhole ? ['all'] : names))
+  try {
+    // Before minutes are spent on what shall be in it.
+    writeResult(file, { ...run, benchmarks: [] })
+  } catch (error) {
+    throw new UsageError(`The result cannot be written: ${messageOf(error)}`)
+  }
   console.log(`${formatHardware(run.hardware)}\n${formatCommit(run.commit)}${quick ? '; --quick' : ''}`)
 
   /** @type {BenchmarkResult[]} */
@@ -72,6 +78,7 @@ async function main(words, signal) {
       await benchmark.run({ device, quick, signal, progress: (text) => progress.show(text) }, recorder)
     } catch (thrown) {
       error = signal.aborted ? 'interrupted' : describe(thrown)
+      if (!signal.aborted && !isSpillwayError(thrown)) console.error(thrown)
     }
     progress.end()
     results.push(recorder.result(error))
@@ -85,8 +92,7 @@ async function main(words, signal) {
   return results.every(({ error, checks }) => error === undefined && checks.every(({ passed }) => passed)) ? 0 : 1
 }
 
-/** @param {unknown} error */
+/** For the result, which no path of this machine belongs in: without the stack. @param {unknown} error */
 function describe(error) {
-  if (isSpillwayError(error)) return `${error.code}: ${error.message}`
-  return error instanceof Error && error.stack !== undefined ? error.stack : messageOf(error)
+  return isSpillwayError(error) ? `${error.code}: ${error.message}` : messageOf(error)
 }

@@ -1,6 +1,6 @@
 // @ts-check
 import { Copy } from '../lib/copy.mjs'
-import { copySizes, deviceMemoryName, linkName, sampleSeconds } from '../lib/limits.mjs'
+import { deviceMemoryName, limitSizes, linkName, sampleSeconds } from '../lib/limits.mjs'
 import { measure } from '../lib/measure.mjs'
 import { Reading } from '../lib/reading.mjs'
 import { throughput } from '../lib/samplers.mjs'
@@ -31,16 +31,16 @@ export const device = {
  */
 function measureBandwidths(opened, context, recorder) {
   const { signal } = context
-  const { linkBytes, deviceMemoryBytes } = copySizes(context, opened.budget.limitBytes)
-  recorder.parameters({ linkCopyBytes: linkBytes, deviceCopyBytes: deviceMemoryBytes })
+  const { linkBytes, copyBytes, readBytes } = limitSizes(context, opened.budget.limitBytes)
+  recorder.parameters({ linkBytes, copyBytes, readBytes })
   return using(async (use) => {
     const link = { bytes: linkBytes, signal }
     const up = use(await Copy.create(opened, { ...link, from: 'pinned', to: 'device' }))
     const down = use(await Copy.create(opened, { ...link, from: 'device', to: 'pinned' }))
     const pageable = use(await Copy.create(opened, { ...link, from: 'pageable', to: 'device' }))
-    const within = use(await Copy.create(opened, { bytes: deviceMemoryBytes, signal, from: 'device', to: 'device' }))
+    const within = use(await Copy.create(opened, { bytes: copyBytes, signal, from: 'device', to: 'device' }))
     const mapped = use(await Reading.create(opened, { ...link, from: 'mapped' }))
-    const resident = use(await Reading.create(opened, { bytes: deviceMemoryBytes, signal, from: 'device' }))
+    const resident = use(await Reading.create(opened, { bytes: readBytes, signal, from: 'device' }))
     const before = opened.counters()
 
     const options = { seconds: sampleSeconds(context), signal }
@@ -60,13 +60,15 @@ function measureBandwidths(opened, context, recorder) {
       'link, both ways at once, each': { sample: bothWays, limit: linkName },
       'link, pageable host to device': { sample: pageable.sampler(options), limit: linkName },
       'link, mapped memory read by a kernel': { sample: mapped.sampler(options), limit: linkName },
-      [deviceMemoryName]: { sample: within.sampler(options) },
-      'device memory, read by a kernel': { sample: resident.sampler(options), limit: deviceMemoryName },
+      [deviceMemoryName]: { sample: resident.sampler(options) },
+      'device memory, copy within it': { sample: within.sampler(options), limit: deviceMemoryName },
     }
     for (const pieceBytes of [2 ** 16, 2 ** 19, 2 ** 22].filter((bytes) => bytes < linkBytes)) {
       const pieces = { ...options, pieceBytes }
+      const batch = Math.min(64, linkBytes / pieceBytes)
       const name = `copies of ${formatBytes(pieceBytes)}`
-      subjects[`${name}, enqueued together`] = { sample: up.sampler(pieces), limit: linkName }
+      subjects[`${name}, in batches of ${batch}`] = { sample: up.batchSampler({ ...pieces, batch }), limit: linkName }
+      subjects[`${name}, one after another`] = { sample: up.sampler(pieces), limit: linkName }
       const sample = up.sampler({ ...pieces, waitForEach: true })
       subjects[`${name}, each waited for`] = { sample, limit: linkName }
     }

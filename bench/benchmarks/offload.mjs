@@ -13,8 +13,8 @@ import { using } from '../lib/using.mjs'
 /** @import { Recorder } from '../lib/recorder.mjs' */
 
 const steps = [1, 2, 4]
-/** What bench/peers/torch_offload.py measures besides its own link. */
-const peerNames = ['double buffer', 'accelerate']
+/** What bench/peers/torch_offload.py measures besides decoding. */
+const peerLink = 'PyTorch, link'
 
 /** @type {Benchmark} */
 export const offload = {
@@ -37,15 +37,12 @@ export const offload = {
         context.progress('starting PyTorch')
         const words = [directory, context.device, sampleTokens]
         const peer = use(await Peer.startPython('torch_offload.py', words, context.signal))
-        if (peer.unavailable !== undefined) recorder.note(`PyTorch was not measured: ${peer.unavailable}`)
-        recorder.parameters(peer.versions)
-        const theirs = peer.unavailable === undefined ? ['link', ...peerNames] : []
-
+        recorder.peer(peer)
         const samples = await interleave(
           {
             link: limits.linkSampler,
             ...Object.fromEntries([...decodings].map(([name, decoding]) => [name, () => decoding.sample()])),
-            ...Object.fromEntries(theirs.map((name) => [`PyTorch, ${name}`, peer.sampler(name)])),
+            ...peer.samplers,
           },
           { ...context, rounds: roundsOf(context) },
         )
@@ -58,11 +55,11 @@ export const offload = {
           checkReplays(recorder, name, decoding)
           checkOnloads(recorder, name, decoding)
         }
-        for (const name of theirs) {
-          const isLink = name === 'link'
+        for (const name of peer.subjects) {
+          const isLink = name === peerLink
           // They move the same weights as we do.
           const bound = against('limit', link, isLink ? 1 : layerBytes)
-          recorder.figure(`PyTorch, ${name}`, isLink ? 'bytes/s' : 'tokens/s', samples(`PyTorch, ${name}`), bound)
+          recorder.figure(name, isLink ? 'bytes/s' : 'tokens/s', samples(name), bound)
         }
         await limits.check(recorder)
       }),

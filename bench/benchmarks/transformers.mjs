@@ -23,18 +23,24 @@ export const transformers = {
         context.progress('starting transformers')
         const words = [directory, context.device, promptTokens, sampleTokens, contextLength]
         const peer = use(await Peer.startPython('transformers_decode.py', words, context.signal))
-        if (peer.unavailable !== undefined) return recorder.note(`not measured: ${peer.unavailable}`)
-        recorder.parameters(peer.versions)
+        recorder.peer(peer)
+        if (peer.subjects.length === 0) return
         const limits = use(await Limits.open(context))
         const decoding = use(await Decoding.open(context, shape, directory))
         const samples = await interleave(
-          { memory: limits.deviceMemorySampler, theirs: peer.sampler('decode'), ours: () => decoding.sample() },
+          {
+            memory: limits.deviceMemorySampler,
+            ...peer.samplers,
+            ours: () => decoding.sample(),
+          },
           { ...context, rounds: roundsOf(context) },
         )
         const memory = Limits.recordDeviceMemory(recorder, samples('memory'))
         const bound = against('limit', memory, decoding.readBytesPerToken)
-        const theirs = recorder.figure('decode, transformers', 'tokens/s', samples('theirs'), bound)
-        recorder.figure('decode, ours', 'tokens/s', samples('ours'), against('peer', theirs))
+        const theirs = peer.subjects.map((name) => recorder.figure(name, 'tokens/s', samples(name), bound))
+        // Ours against the fastest of their ways to compute attention.
+        const fastest = theirs.reduce((best, one) => (one.median > best.median ? one : best))
+        recorder.figure('decode, ours', 'tokens/s', samples('ours'), against('peer', fastest))
         checkReplays(recorder, 'decode, ours', decoding)
         await limits.check(recorder)
       }),

@@ -85,6 +85,30 @@ export class Copy {
   }
 
   /**
+   * Bytes a second, in batches of pieces. Not for copies within the device.
+   * @param {{ seconds: number, signal: AbortSignal, pieceBytes: number, batch: number }} options
+   */
+  batchSampler({ seconds, signal, pieceBytes, batch }) {
+    const bytes = batch * pieceBytes
+    const batches = Math.floor(this.bytes / bytes)
+    return throughput({
+      enqueue: (index) => {
+        const start = (index % batches) * bytes
+        const copies = Array.from({ length: batch }, (_, i) => {
+          const offset = start + i * pieceBytes
+          return { from: this.#from, to: this.#to, fromOffset: offset, toOffset: offset, bytes: pieceBytes }
+        })
+        this.stream.copyBatch(copies)
+        this.enqueuedBytes += bytes
+      },
+      work: bytes,
+      streams: [this.stream],
+      seconds,
+      signal,
+    })
+  }
+
+  /**
    * Whether the target holds what the source does, looked at both ends of each MiB. The stream must be idle.
    * @param {string} name
    * @returns {Promise<Check>}

@@ -84,8 +84,8 @@ export class Decoding {
     const sampled = this.#sampled
     sampled.samples++
     sampled.tokens += sampleTokens
-    // A token reads keys and values of all before it, and its own.
-    sampled.positions += sampleTokens * (promptTokens + this.tokens.length - (sampleTokens - 1) / 2)
+    // The nth token after the prompt is computed from keys and values of prompt + n - 1 positions.
+    sampled.positions += sampleTokens * (promptTokens + this.tokens.length - (sampleTokens + 1) / 2)
     sampled.onloadedBytes += weightBytes(after) - weightBytes(before)
     sampled.graphLaunches += after.graphLaunches - before.graphLaunches
     return sampleTokens / seconds

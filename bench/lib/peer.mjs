@@ -8,14 +8,16 @@ import { fileURLToPath } from 'node:url'
 
 /**
  * Another system, in a process beside ours, that takes a sample when it is told to: so the two take turns in one run. It
- * writes one JSON object a line: first `{ "ready": versions }` or `{ "unavailable": reason }`, then, for each line of its
- * standard input, which names what to sample, `{ "amount": number, "seconds": number }`. Dispose it.
+ * writes one JSON object a line: first `{ "versions": {}, "subjects": [], "notes": [] }` or `{ "unavailable": reason }`;
+ * then, for each line of its standard input, which names a subject, `{ "amount": number, "seconds": number }`. Dispose it.
  */
 export class Peer {
-  /** Why it cannot be measured; undefined when it can. @type {string | undefined} */
-  unavailable
-  /** @type {Record<string, string>} */
+  /** Of what it is made of. @type {Readonly<Record<string, string>>} */
   versions = {}
+  /** What it can sample; nothing when it is not there. @type {readonly string[]} */
+  subjects = []
+  /** What it cannot, and why. @type {readonly string[]} */
+  notes = []
   #child
   #lines
   #errors = ''
@@ -30,20 +32,17 @@ export class Peer {
     const peer = new Peer(child)
     try {
       await once(child, 'spawn')
+      const { unavailable, versions = {}, subjects = [], notes = [] } = await peer.#answer()
+      peer.versions = versions
+      peer.subjects = subjects
+      peer.notes = unavailable === undefined ? notes : [`not measured: ${unavailable}`]
     } catch (error) {
       signal.throwIfAborted()
-      peer.unavailable = `${command} could not be started: ${/** @type {Error} */ (error).message}`
-      return peer
-    }
-    try {
-      const first = await peer.#answer()
-      peer.unavailable = first.unavailable
-      peer.versions = first.ready ?? {}
-      return peer
-    } catch (error) {
       child.kill('SIGKILL')
-      throw error
+      // What is ours can be measured without it.
+      peer.notes = [`not measured: ${command} did not start: ${/** @type {Error} */ (error).message}`]
     }
+    return peer
   }
 
   /**
@@ -71,16 +70,18 @@ export class Peer {
     ]()
   }
 
-  /**
-   * A sampler: amount a second.
-   * @param {string} what
-   */
-  sampler(what) {
-    return async () => {
-      this.#child.stdin?.write(`${what}\n`)
-      const { amount, seconds } = await this.#answer()
-      return amount / seconds
-    }
+  /** One of each subject, by its name: amount a second. */
+  get samplers() {
+    return Object.fromEntries(
+      this.subjects.map((name) => [
+        name,
+        async () => {
+          this.#child.stdin?.write(`${name}\n`)
+          const { amount, seconds } = await this.#answer()
+          return amount / seconds
+        },
+      ]),
+    )
   }
 
   /** Its end, which is that of its standard input. */

@@ -1,6 +1,7 @@
 // @ts-check
 import { figure } from './figure.mjs'
 
+/** @import { Peer } from './peer.mjs' */
 /** @import { Against, BenchmarkResult, Check, Figure, Unit } from './result.ts' */
 
 /** Collects what one benchmark has to say, so that it is there when the benchmark breaks off. */
@@ -56,6 +57,12 @@ export class Recorder {
   /** @param {string} text */
   note(text) {
     this.#notes.push(text)
+  }
+
+  /** @param {Peer} peer */
+  peer({ versions, notes }) {
+    this.parameters(versions)
+    for (const text of notes) this.note(text)
   }
 
   /**

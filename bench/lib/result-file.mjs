@@ -1,5 +1,5 @@
 // @ts-check
-import { mkdirSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 
 /** @import { RunResult } from './result.ts' */
@@ -24,7 +24,7 @@ export function fileName({ date, hardware, quick }, names) {
  * @param {string} name
  */
 export function outFile(out, name) {
-  const isFolder = out.endsWith('/') || statSync(out, { throwIfNoEntry: false })?.isDirectory() === true
+  const isFolder = out.endsWith('/') || (existsSync(out) && statSync(out).isDirectory())
   return isFolder ? join(resolve(out), name) : resolve(out)
 }
 

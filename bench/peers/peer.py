@@ -1,7 +1,7 @@
 """What peers share: the protocol of bench/lib/peer.mjs, one JSON object a line on standard output.
 
-First {"ready": {name: version}} or {"unavailable": reason}; then, for each line of standard input, which names what to
-sample, {"amount": number, "seconds": number}.
+First {"versions": {name: version}, "subjects": [name], "notes": [text]}, or {"unavailable": reason}; then, for each line
+of standard input, which names a subject, {"amount": number, "seconds": number}.
 """
 
 import json
@@ -43,9 +43,19 @@ def build(torch, transformers, directory, device):
 
 
 def serve(modules, subjects):
-    """Takes samples until standard input ends. subjects: by name, functions that return (amount, seconds)."""
+    """Takes samples until standard input ends. subjects: by name, functions that return (amount, seconds).
+
+    Each is called once before: that warms it up, and one that fails does not end the others.
+    """
+    notes = []
+    for name, sample in list(subjects.items()):
+        try:
+            sample()
+        except Exception as error:
+            del subjects[name]
+            notes.append(f"{name} was not measured: {type(error).__name__}: {str(error)[:200]}")
     versions = {module.__name__: module.__version__ for module in modules}
-    say(ready={"python": sys.version.split()[0], **versions})
+    say(versions={"python": sys.version.split()[0], **versions}, subjects=list(subjects), notes=notes)
     for line in sys.stdin:
         amount, seconds = subjects[line.strip()]()
         say(amount=amount, seconds=seconds)

@@ -1,8 +1,8 @@
 """Decoding with every layer in host memory, as others do it: the layers of a Llama in PyTorch, a token a step.
 
-  link           copies of 1 GiB from pinned memory: PyTorch's own limit, beside ours
-  double buffer  written by hand: each layer flat in pinned memory, copied into one of two buffers ahead of its use
-  accelerate     cpu_offload of Hugging Face accelerate
+  PyTorch, link            copies of 1 GiB from pinned memory: PyTorch's limit, beside ours
+  PyTorch, double buffer   written by hand: each layer flat in pinned memory, copied to one of two buffers ahead of its use
+  accelerate, cpu_offload  of Hugging Face accelerate
 
 Embedding and head stay on the GPU. There is no cache: of one token it would hold next to nothing.
 
@@ -94,9 +94,9 @@ def main(directory, device, sample_tokens):
         model = accelerate.cpu_offload(by_accelerate, execution_device="cuda:0")
         slow = timed(lambda: model(input_ids=tokens, use_cache=False).logits.argmax(-1).item(), 1)
         subjects = {
-            "link": lambda: (4 << 30, link()),
-            "double buffer": lambda: (count, decode()),
-            "accelerate": lambda: (1, slow()),
+            "PyTorch, link": lambda: (4 << 30, link()),
+            "PyTorch, double buffer": lambda: (count, decode()),
+            "accelerate, cpu_offload": lambda: (1, slow()),
         }
         peer.serve(modules, subjects)
 

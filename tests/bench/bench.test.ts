@@ -47,9 +47,9 @@ describe('a quick run of everything on the host device', () => {
   })
 
   test('every benchmark proved what it did', () => {
-    for (const name of ['device', 'offload', 'decode']) {
+    for (const name of ['device', 'offload', 'decode', 'load']) {
       const { checks } = benchmark(name)
-      expect(checks.length).toBeGreaterThan(5)
+      expect(checks.length).toBeGreaterThan(3)
       expect(checks.filter(({ passed }) => !passed)).toEqual([])
     }
   })
@@ -111,7 +111,7 @@ describe('the check of results finds', () => {
 
 describe('the command line', () => {
   test.each([
-    [['decod'], /there is no benchmark 'decod': there are device, offload, decode, transformers/],
+    [['decod'], /there is no benchmark 'decod': there are device, offload, decode, transformers, load/],
     [['--device', 'tpu'], /--device is cuda or host, not 'tpu'/],
     [['--fast'], /--fast/],
     [['--out', ''], /--out needs a path/],
@@ -122,8 +122,15 @@ describe('the command line', () => {
     expect(status).toBe(2)
   })
 
+  test('refuses a file that cannot be written before anything is measured', () => {
+    const { status, stderr, stdout } = bench('--device', 'host', '--out', `${main}/under-a-file.json`)
+    expect(stderr).toMatch(/^The result cannot be written: E/)
+    expect(stdout).toBe('')
+    expect(status).toBe(2)
+  })
+
   test('lists, helps', () => {
-    expect(bench('--list').stdout.trim().split('\n')).toHaveLength(4)
+    expect(bench('--list').stdout.trim().split('\n')).toHaveLength(5)
     expect(bench('--help').stdout).toContain('--quick')
   })
 
@@ -152,7 +159,7 @@ describe('the report', () => {
     expect(report(results).status).toBe(0)
     const page = readFileSync(join(results, 'README.md'), 'utf8')
     const chart = readFileSync(join(results, 'ratios.svg'), 'utf8')
-    expect(page.match(/^## /gm)).toHaveLength(3)
+    expect(page.match(/^## /gm)).toHaveLength(4)
     expect(page).toContain(`[${file}](${file})`)
     expect(page).not.toMatch(/a-older|quick/)
     const { figures } = run.benchmarks.find(({ name }) => name === 'decode')!

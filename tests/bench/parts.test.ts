@@ -1,6 +1,8 @@
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { openDevice } from '@spillway/device'
 import { afterAll, describe, expect, test } from 'vitest'
 import { Copy } from '../../bench/lib/copy.mjs'
@@ -10,6 +12,7 @@ import { Peer } from '../../bench/lib/peer.mjs'
 import { fileName, outFile } from '../../bench/lib/result-file.mjs'
 import { throughput } from '../../bench/lib/samplers.mjs'
 
+const root = fileURLToPath(new URL('../..', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'spillway-bench-parts-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 const { signal } = new AbortController()
@@ -66,14 +69,14 @@ describe('a copy', () => {
     const device = await openDevice('host')
     const copy = await Copy.create(device, { from, to, bytes: 3 * MiB, signal })
     expect(await copy.check('before')).toMatchObject({ passed: false, detail: expect.stringMatching(/^0 of 6 /) })
-    // The last MiB but for its end.
-    copy.enqueue({ bytes: 3 * MiB - 1 })
+    // All but the end of the last MiB, more than one byte of it: that could be the poison by chance.
+    copy.enqueue({ bytes: 3 * MiB - 64 })
     await copy.stream.synchronize()
     expect(await copy.check('in part')).toMatchObject({ passed: false, detail: expect.stringMatching(/^5 of 6 /) })
     copy.enqueue()
     await copy.stream.synchronize()
     expect(await copy.check('whole')).toMatchObject({ passed: true })
-    expect(copy.enqueuedBytes).toBe(6 * MiB - 1)
+    expect(copy.enqueuedBytes).toBe(6 * MiB - 64)
     await copy.dispose()
     expect(Object.values(device.counters().liveHandles).filter((live) => live !== 0)).toEqual([])
     await device.dispose()
@@ -117,37 +120,74 @@ describe('a peer', () => {
   }
   const answers = `
     import { createInterface } from 'node:readline'
-    console.log(JSON.stringify({ ready: { peer: '1' } }))
+    console.log(JSON.stringify({ versions: { peer: '1' }, subjects: ['link', 'decode'], notes: ['no load'] }))
     for await (const line of createInterface({ input: process.stdin })) {
       console.log(JSON.stringify({ amount: line.length, seconds: 2 }))
     }`
 
   test('takes samples when told to, and ends when disposed', async () => {
     const peer = await start(answers)
-    expect(peer).toMatchObject({ unavailable: undefined, versions: { peer: '1' } })
-    const [link, decode] = [peer.sampler('link'), peer.sampler('decode')]
-    expect([await link(), await decode(), await link()]).toEqual([2, 3, 2])
+    expect(peer).toMatchObject({ versions: { peer: '1' }, subjects: ['link', 'decode'], notes: ['no load'] })
+    const { link, decode } = peer.samplers
+    expect([await link!(), await decode!(), await link!()]).toEqual([2, 3, 2])
     await peer.dispose()
-    await expect(link()).rejects.toThrow('ended without an answer')
+    await expect(link!()).rejects.toThrow('ended without an answer')
   })
 
   test('that lacks what it needs says so', async () => {
     const peer = await start(`console.log('{"unavailable":"no torch"}')`)
-    expect(peer.unavailable).toBe('no torch')
+    expect(peer).toMatchObject({ subjects: [], notes: ['not measured: no torch'] })
     await peer.dispose()
   })
 
   test('that is not there says so', async () => {
     const peer = await Peer.start(join(folder, 'no-python'), [], signal)
-    expect(peer.unavailable).toMatch(/could not be started: .*ENOENT/)
+    expect(peer).toMatchObject({ subjects: [], notes: [expect.stringMatching(/did not start: .*ENOENT/)] })
     await peer.dispose()
   })
 
   test.each([
     ['dies', 'console.error("out of memory"); process.exit(1)', /ended without an answer: out of memory/],
-    ['talks', 'console.log("loading")', /something else than JSON: loading/],
-  ])('that %s is an error', async (_, source, expected) => {
-    await expect(start(source)).rejects.toThrow(expected)
+    ['talks', 'console.log("loading"); setInterval(() => {}, 1000)', /something else than JSON: loading/],
+  ])('that %s at the start says so, and is gone', async (_, source, expected) => {
+    const peer = await start(source)
+    expect(peer).toMatchObject({ subjects: [], notes: [expect.stringMatching(expected)] })
+    await peer.dispose()
+  })
+
+  const hasPython = spawnSync('python3', ['--version']).status === 0
+  test.skipIf(!hasPython)('in Python goes on without what fails in it', async () => {
+    const script = join(folder, 'peer_test.py')
+    const subjects = "{'good': lambda: (6, 2), 'bad': lambda: 1 / 0}"
+    const peers = JSON.stringify(join(root, 'bench/peers'))
+    writeFileSync(
+      script,
+      `import sys\nsys.path[:0] = [${peers}]\nimport peer\nprint('hello')\npeer.serve([], ${subjects})`,
+    )
+    const peer = await Peer.start('python3', ['-B', script], signal)
+    expect(peer).toMatchObject({ subjects: ['good'], notes: [expect.stringMatching(/^bad was .*ZeroDivisionError/)] })
+    expect(peer.versions.python).toMatch(/^3\./)
+    expect(await peer.samplers.good!()).toBe(3)
+    await peer.dispose()
+  })
+
+  test('that dies later is an error', async () => {
+    const peer = await start(
+      'console.log(\'{"subjects":["link"]}\'); process.stdin.once("data", () => process.exit(3))',
+    )
+    await expect(peer.samplers.link!()).rejects.toThrow('ended without an answer')
+    await peer.dispose()
+  })
+
+  test('is ended with what it takes part in', async () => {
+    const interrupt = new AbortController()
+    const script = join(folder, 'deaf.mjs')
+    writeFileSync(script, 'console.log(\'{"subjects":["link"]}\'); setInterval(() => {}, 1000)')
+    const peer = await Peer.start(process.execPath, [script], interrupt.signal)
+    const sample = peer.samplers.link!()
+    interrupt.abort()
+    await expect(sample).rejects.toThrow('ended without an answer')
+    await peer.dispose()
   })
 })
 

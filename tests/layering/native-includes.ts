@@ -19,7 +19,7 @@ export function checkNative(root: string, folder: string, name: string): string[
     if (/^[ \t]*#[ \t]*include[ \t]+[A-Za-z_]/m.test(text)) out.push(`${where}: includes a header named by a macro`)
     const code = text.replace(/"(?:[^"\\\n]|\\.)*"/g, '""')
     if (/\b(secure_)?getenv\s*\(|\benviron\b/.test(code)) out.push(`${where}: reads environment variables`)
-    if (/\bdlopen\s*\(/.test(code) && name !== OPENS_LIBRARIES) out.push(`${where}: opens libraries; only device may`)
+    if (/\bdlopen\s*\(/.test(code) && !OPENS_LIBRARIES.includes(name)) out.push(`${where}: opens libraries`)
   }
   const cmake = join(folder, 'CMakeLists.txt')
   if (

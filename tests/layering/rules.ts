@@ -40,5 +40,5 @@ export const ENVIRONMENT_FILE = 'packages/core/src/environment.ts'
 /** The one header that may include napi.h, below native/include. */
 export const NAPI_HEADER = 'spillway/napi.hpp'
 
-/** The one package whose native code may open libraries at run time (libcuda). */
-export const OPENS_LIBRARIES = '@spillway/device'
+/** Packages whose native code may open libraries at run time: libcuda, and cuBLASLt. */
+export const OPENS_LIBRARIES: readonly string[] = ['@spillway/device', '@spillway/decoder']
