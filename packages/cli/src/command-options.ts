@@ -5,6 +5,11 @@ const deviceOptions: OptionSpecs = {
   deviceMemory: { type: 'bytes', min: 1, help: 'Cap on device memory, such as 6GiB; default: all there is' },
   threads: { type: 'integer', min: 1, max: 1024, help: 'Host device: threads for kernels; default: one a processor' },
   linkRate: { type: 'bytes', min: 1, help: 'Host device: bytes a second between host and device, to try slow links' },
+  matrixLibrary: {
+    type: 'string',
+    default: 'auto',
+    help: 'GPU: cuBLASLt for the prompt: auto, none, or its name or path',
+  },
   pinMemory: {
     type: 'choice',
     choices: ['auto', 'on', 'off'],

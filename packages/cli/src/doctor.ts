@@ -3,7 +3,7 @@ import { formatBytes, type PinSetting, pinPolicy, readEnvironment, shouldPinMemo
 import { Kernels } from '@spillway/decoder'
 import { type CudaStatus, cudaStatus, type NativeDevice, systemMemory } from '@spillway/device'
 import { createRegistry } from './backends.js'
-import { type Invocation, openSelectedDevice } from './session.js'
+import { type Invocation, matrixLibraryOf, openSelectedDevice } from './session.js'
 
 /** `spillway doctor`: what is here and, where something is not, why not. */
 export async function doctor({ given, output, signal }: Invocation): Promise<void> {
@@ -13,7 +13,7 @@ export async function doctor({ given, output, signal }: Invocation): Promise<voi
       device.capabilities,
       pinPolicy((given.pinMemory as PinSetting | undefined) ?? 'auto', readEnvironment()),
     )
-    const kernels = new Kernels()
+    const kernels = new Kernels({ device, ...matrixLibraryOf(given) })
     const report = {
       node: process.version,
       device: {
@@ -28,6 +28,7 @@ export async function doctor({ given, output, signal }: Invocation): Promise<voi
       link: await measureLink(device, pin.pin, signal),
       kernels: kernels.describe(),
       instructionSet: kernels.instructionSet,
+      matrixProducts: kernels.matrixProducts,
       backends: await describeBackends(),
     }
     output.object(report)
@@ -56,6 +57,8 @@ type Report = {
   readonly link: LinkRates
   readonly kernels: readonly { readonly name: string; readonly image: string; readonly hostTwin: boolean }[]
   readonly instructionSet: string
+  /** Who computes products of many rows, and why. */
+  readonly matrixProducts: string
   readonly backends: readonly { readonly name: string; readonly available: boolean; readonly reason?: string }[]
 }
 
@@ -73,6 +76,7 @@ function lines(report: Report): string[] {
     `link      host to device ${rate(link.hostToDeviceBytesPerSecond)}, back ${rate(link.deviceToHostBytesPerSecond)} ` +
       `(${link.storage}, median of ${link.runs} copies of ${formatBytes(link.bytes)})`,
     `kernels   ${kernels.length} host twins (${report.instructionSet}), ${images} with an image for a GPU`,
+    `products  ${report.matrixProducts}`,
     ...report.backends.map(({ name, available, reason }) => `backend   ${name}${available ? '' : `: ${reason}`}`),
   ]
 }

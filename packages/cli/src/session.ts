@@ -31,6 +31,10 @@ export function openSelectedDevice(given: GivenOptions): Promise<NativeDevice> {
   return openDevice((given.device as string | undefined) ?? 'auto', options)
 }
 
+export function matrixLibraryOf(given: GivenOptions): { matrixLibrary?: string } {
+  return given.matrixLibrary === undefined ? {} : { matrixLibrary: given.matrixLibrary as string }
+}
+
 /** Opens the device, loads the model, runs `body`, and gives everything back whatever happens. */
 export async function withModel<T>(
   { given, values, chosen, output, signal }: Invocation,
@@ -50,6 +54,7 @@ export async function withModel<T>(
       offload,
       pin: (given.pinMemory as PinSetting | undefined) ?? 'auto',
       ...(given.contextLength === undefined ? {} : { contextLength: given.contextLength as number }),
+      ...matrixLibraryOf(given),
       enforceEager: (given.enforceEager as boolean | undefined) ?? false,
       ...(given.loadFormat === undefined ? {} : { loadFormat: given.loadFormat as 'auto' | 'dummy' }),
       signal,

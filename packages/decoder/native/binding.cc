@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <spillway/napi.hpp>
 
 #include "kernel_set.hpp"
@@ -43,6 +44,40 @@ Napi::Value describe_kernels(const Napi::CallbackInfo& info) {
   return result;
 }
 
+/// openMatrixLibrary(device, names): its number and description, or why there is none.
+Napi::Value open_matrix_library(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  auto* instance = env.GetInstanceData<Instance>();
+  auto* device = unbox<spillway_device>(info[0], SPILLWAY_KIND_DEVICE);
+  if (!info[1].IsArray()) throw_invalid(env, "names must be an array of strings");
+  const auto array = info[1].As<Napi::Array>();
+  std::vector<std::string> names;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Value name = array.Get(i);
+    if (!name.IsString()) throw_invalid(env, "names must be an array of strings");
+    names.push_back(name.As<Napi::String>().Utf8Value());
+  }
+  Napi::Object result = Napi::Object::New(env);
+  const auto found = [&](size_t number) {
+    result.Set("number", Napi::Number::New(env, static_cast<double>(number)));
+    result.Set("description", Napi::String::New(env, instance->libraries[number]->description()));
+    return result;
+  };
+  const int32_t gpu = MatrixLibrary::gpu_of(instance->api, device);
+  for (size_t i = 0; i < instance->libraries.size(); ++i) {
+    const MatrixLibrary& library = *instance->libraries[i];
+    if (library.gpu() == gpu && std::find(names.begin(), names.end(), library.name()) != names.end()) return found(i);
+  }
+  std::string reasons;
+  auto library = MatrixLibrary::open(instance->api, device, names, reasons);
+  if (library == nullptr) {
+    result.Set("reason", Napi::String::New(env, reasons));
+    return result;
+  }
+  instance->libraries.push_back(std::move(library));
+  return found(instance->libraries.size() - 1);
+}
+
 /// attach(table, instructionSet?): the operations, with their host twins in that instruction set.
 Napi::Value attach(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -51,6 +86,7 @@ Napi::Value attach(const Napi::CallbackInfo& info) {
   env.GetInstanceData<Instance>()->api = api;
   Napi::Object operations = Napi::Object::New(env);
   operations.Set("instructionSet", Napi::String::New(env, set->instruction_set));
+  bind<open_matrix_library>(env, operations, "openMatrixLibrary", set);
   bind<describe_kernels>(env, operations, "describe", set);
   bind<embedding>(env, operations, "embedding", set);
   bind<rms_norm>(env, operations, "rmsNorm", set);
@@ -59,6 +95,7 @@ Napi::Value attach(const Napi::CallbackInfo& info) {
   bind<rope_append>(env, operations, "ropeAppend", set);
   bind<attention>(env, operations, "attention", set);
   bind<silu_mul>(env, operations, "siluMul", set);
+  bind<split>(env, operations, "split", set);
   return operations;
 }
 

@@ -21,7 +21,8 @@
   SPILLWAY_KERNELS_BY_DTYPE(X, rope_append, rope_append, rope_append)       \
   SPILLWAY_KERNELS_BY_DTYPE(X, attention_split, attention_split, attention) \
   SPILLWAY_KERNELS_BY_DTYPE(X, attention_tiles, attention_tiles, attention) \
-  X(silu_mul, silu_mul, silu_mul)
+  X(silu_mul, silu_mul, silu_mul)                                           \
+  X(split_bf16, split, split_bf16)
 
 namespace spillway::decoder {
 

@@ -1,5 +1,7 @@
 #include "launch.hpp"
 
+#include <cstring>
+
 namespace spillway::decoder {
 
 Launch::Launch(const Napi::CallbackInfo& info, const char* operation) : info_(info), operation_(operation) {
@@ -76,7 +78,16 @@ uint64_t Launch::operand(const char* name, uint32_t mode, uint64_t element_bytes
   return address;
 }
 
-Napi::Value Launch::enqueue(uint32_t kernel, const void* arguments, uint32_t bytes, const cuda::LaunchShape& shape) {
+MatrixLibrary* Launch::library() {
+  const Napi::Value value = next();
+  if (value.IsUndefined()) return nullptr;
+  const auto& libraries = info_.Env().GetInstanceData<Instance>()->libraries;
+  const uint64_t number = to_size(value, "library");
+  if (number >= libraries.size()) refuse("library is none that was opened");
+  return libraries[number].get();
+}
+
+void Launch::check_overlaps() const {
   // A kernel's threads run in any order: what one writes, no other may read or write. Addresses, not buffers, are
   // compared: two buffers may lie over the same memory.
   for (uint32_t i = 0; i < operand_count_; ++i) {
@@ -90,10 +101,14 @@ Napi::Value Launch::enqueue(uint32_t kernel, const void* arguments, uint32_t byt
       }
     }
   }
+}
+
+void Launch::launch(uint32_t kernel, const void* arguments, uint32_t bytes, const cuda::LaunchShape& shape,
+                    const spillway_access* accesses, uint32_t access_count) {
   const auto* set = static_cast<const KernelSet*>(info_.Data());
   spillway_launch launch{};
   launch.struct_size = sizeof launch;
-  launch.access_count = operand_count_;
+  launch.access_count = access_count;
   launch.kernel = &set->kernels[kernel];
   launch.arguments = arguments;
   launch.argument_bytes = bytes;
@@ -102,9 +117,38 @@ Napi::Value Launch::enqueue(uint32_t kernel, const void* arguments, uint32_t byt
     launch.grid[i] = shape.grid[i];
     launch.block[i] = i == 0 ? shape.block : 1;
   }
-  launch.accesses = accesses_;
+  launch.accesses = accesses;
   check(api_->launch, stream_, &launch);
+}
+
+Napi::Value Launch::enqueue(uint32_t kernel, const void* arguments, uint32_t bytes, const cuda::LaunchShape& shape) {
+  check_overlaps();
+  launch(kernel, arguments, bytes, shape, accesses_, operand_count_);
   return info_.Env().Undefined();
+}
+
+spillway_access Launch::access(const char* name, uint32_t mode) const {
+  uint32_t i = 0;
+  while (std::strcmp(operands_[i].name, name) != 0) ++i;
+  spillway_access found = accesses_[i];
+  found.mode = mode;
+  return found;
+}
+
+bool Launch::multiply(MatrixLibrary& library, const LinearArgs& a, void* parts) {
+  const MatrixProduct product = {parts, a.weight, a.y, a.rows, a.inputs, a.outputs, a.accumulate != 0};
+  if (api_->stream_capturing(stream_) != 0 || !library.may_multiply(product)) return false;
+  if (MatrixLibrary::gpu_of(api_, api_->device_of(reinterpret_cast<spillway_object*>(stream_))) != library.gpu()) {
+    refuse("the library was opened for another device");
+  }
+  check_overlaps();
+  const SplitArgs split = {a.x, parts, uint64_t{a.rows} * a.inputs};
+  const spillway_access splitting[] = {access("x", SPILLWAY_ACCESS_READ), access("parts", SPILLWAY_ACCESS_WRITE)};
+  launch(k_split_bf16, &split, sizeof split, cuda::split_shape(split), splitting, 2);
+  const uint32_t y_mode = SPILLWAY_ACCESS_WRITE | (a.accumulate ? SPILLWAY_ACCESS_READ : 0);
+  return library.multiply(
+      api_, stream_, product,
+      {access("parts", SPILLWAY_ACCESS_READ), access("weight", SPILLWAY_ACCESS_READ), access("y", y_mode)});
 }
 
 }  // namespace spillway::decoder

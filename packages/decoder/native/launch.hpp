@@ -2,18 +2,23 @@
 #pragma once
 
 #include <initializer_list>
+#include <memory>
 #include <optional>
 #include <spillway/napi.hpp>
 #include <string>
+#include <vector>
 
 #include "cuda/launch_shape.hpp"
 #include "kernel_set.hpp"
+#include "matrix_library.hpp"
 
 namespace spillway::decoder {
 
 /// The addon's state in one environment.
 struct Instance {
   const spillway_api* api = nullptr;
+  // JavaScript knows them by their place here. Few, and kept: MatrixLibrary says why.
+  std::vector<std::unique_ptr<MatrixLibrary>> libraries;
 };
 
 /// Lives for one call, on the JavaScript thread. All its methods throw coded errors that name the kernel and operand.
@@ -49,8 +54,16 @@ class Launch {
     // NOLINTNEXTLINE(performance-no-int-to-ptr): as above
     return reinterpret_cast<void*>(operand(name, mode, dtype == DType::kF32 ? 4 : 2, shape));
   }
+  /// The library that the next argument, a number of Instance::libraries, names; nullptr when it is undefined.
+  MatrixLibrary* library();
   /// nullptr when the argument is undefined.
   void* optional_tensor(const char* name, uint32_t mode, DType dtype, std::initializer_list<uint64_t> shape);
+
+  /// Takes the operand read last from what enqueue() declares.
+  void leave_out_last() { --operand_count_; }
+  /// Enqueues the product by a library, x split into `parts` before. False, and y not touched, when the
+  /// library has no way to compute it, or may not now: the stream is being captured.
+  bool multiply(MatrixLibrary& library, const LinearArgs& arguments, void* parts);
 
   /// Throws `message`, with the operation's name before it.
   [[noreturn]] void refuse(const std::string& message) const;
@@ -71,6 +84,11 @@ class Launch {
 
   uint64_t operand(const char* name, uint32_t mode, uint64_t element_bytes, std::initializer_list<uint64_t> shape);
   Napi::Value enqueue(uint32_t kernel, const void* arguments, uint32_t bytes, const cuda::LaunchShape& shape);
+  void check_overlaps() const;
+  void launch(uint32_t kernel, const void* arguments, uint32_t bytes, const cuda::LaunchShape& shape,
+              const spillway_access* accesses, uint32_t access_count);
+  /// Of the operand that was read under this name.
+  spillway_access access(const char* name, uint32_t mode) const;
   Napi::Value next() { return info_[next_++]; }
 
   const Napi::CallbackInfo& info_;

@@ -75,10 +75,17 @@ Napi::Value linear(const Napi::CallbackInfo& info) {
   a.outputs = launch.dimension("outputs");
   a.accumulate = launch.flag("accumulate") ? 1 : 0;
   const cuda::LinearEntry entry = launch.entry<cuda::LinearEntry>(3).value_or(cuda::linear_entry(a));
+  MatrixLibrary* library = launch.library();
   a.x = launch.tensor<float>("x", kRead, {a.rows, a.inputs});
   a.weight = launch.tensor("weight", kRead, dtype, {a.outputs, a.inputs});
   a.bias = launch.optional_tensor("bias", kRead, dtype, {a.outputs});
   a.y = launch.tensor<float>("y", a.accumulate ? kBoth : kWrite, {a.rows, a.outputs});
+  void* parts = launch.optional_tensor("parts", kWrite, DType::kBF16, {2, a.rows, a.inputs});
+  const bool is_for_library = entry == cuda::LinearEntry::kTiles && dtype == DType::kBF16 && a.bias == nullptr;
+  if (library != nullptr && parts != nullptr && is_for_library && launch.multiply(*library, a, parts)) {
+    return info.Env().Undefined();
+  }
+  if (parts != nullptr) launch.leave_out_last();
   constexpr KernelIndex kFirst[] = {k_linear_vector_f32, k_linear_few_f32, k_linear_tiles_f32};
   const KernelIndex first = kFirst[static_cast<uint32_t>(entry)];
   return launch.enqueue(by_dtype(first, dtype), a, cuda::linear_shape(a, entry, dtype));
@@ -158,6 +165,15 @@ Napi::Value silu_mul(const Napi::CallbackInfo& info) {
   a.gate_up = launch.tensor<float>("gateUp", kRead, {a.rows, 2, a.ffn});
   a.y = launch.tensor<float>("y", kWrite, {a.rows, a.ffn});
   return launch.enqueue(k_silu_mul, a, cuda::silu_mul_shape(a));
+}
+
+Napi::Value split(const Napi::CallbackInfo& info) {
+  Launch launch(info, "split");
+  SplitArgs a{};
+  a.count = launch.dimension("count");
+  a.x = launch.tensor<float>("x", kRead, {a.count});
+  a.parts = launch.tensor("parts", kWrite, DType::kBF16, {2, a.count});
+  return launch.enqueue(k_split_bf16, a, cuda::split_shape(a));
 }
 
 }  // namespace spillway::decoder

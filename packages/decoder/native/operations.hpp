@@ -14,5 +14,6 @@ Napi::Value qk_norm(const Napi::CallbackInfo& info);
 Napi::Value rope_append(const Napi::CallbackInfo& info);
 Napi::Value attention(const Napi::CallbackInfo& info);
 Napi::Value silu_mul(const Napi::CallbackInfo& info);
+Napi::Value split(const Napi::CallbackInfo& info);
 
 }  // namespace spillway::decoder

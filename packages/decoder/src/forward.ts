@@ -82,7 +82,14 @@ export class Forward {
     kernels.rmsNorm(stream, { x: hidden, weight: weight('input_layernorm.weight'), y: normed, epsilon })
     const qkv = workspace.rows('qkv', rows)
     const bias = qkvBias ? weight('self_attn.qkv_proj.bias') : undefined
-    kernels.linear(stream, { x: normed, weight: weight('self_attn.qkv_proj.weight'), bias, y: qkv })
+    const parts = ({ shape: [, columns] }: TensorView) => workspace.parts(rows, columns as number)
+    kernels.linear(stream, {
+      x: normed,
+      weight: weight('self_attn.qkv_proj.weight'),
+      bias,
+      y: qkv,
+      parts: parts(normed),
+    })
     if (qkNorm) {
       const [qWeight, kWeight] = [weight('self_attn.q_norm.weight'), weight('self_attn.k_norm.weight')]
       kernels.qkNorm(stream, { qkv, qWeight, kWeight, heads, keyValueHeads: kvHeads, epsilon })
@@ -91,14 +98,26 @@ export class Forward {
     const attended = workspace.rows('attended', rows)
     const window = slidingWindows[layer]
     kernels.attention(stream, { ...cache, qkv, scale: headDim ** -0.5, window, y: attended })
-    kernels.linear(stream, { x: attended, weight: weight('self_attn.o_proj.weight'), y: hidden, accumulate: true })
+    kernels.linear(stream, {
+      x: attended,
+      weight: weight('self_attn.o_proj.weight'),
+      y: hidden,
+      accumulate: true,
+      parts: parts(attended),
+    })
 
     kernels.rmsNorm(stream, { x: hidden, weight: weight('post_attention_layernorm.weight'), y: normed, epsilon })
     const gateUp = workspace.rows('gateUp', rows)
-    kernels.linear(stream, { x: normed, weight: weight('mlp.gate_up_proj.weight'), y: gateUp })
+    kernels.linear(stream, { x: normed, weight: weight('mlp.gate_up_proj.weight'), y: gateUp, parts: parts(normed) })
     const activated = workspace.rows('activated', rows)
     kernels.siluMul(stream, { gateUp, y: activated })
-    kernels.linear(stream, { x: activated, weight: weight('mlp.down_proj.weight'), y: hidden, accumulate: true })
+    kernels.linear(stream, {
+      x: activated,
+      weight: weight('mlp.down_proj.weight'),
+      y: hidden,
+      accumulate: true,
+      parts: parts(activated),
+    })
   }
 
   #finalNorm(from: number, rows: number): void {

@@ -24,6 +24,11 @@ export interface KernelAddon {
 export interface KernelOperations {
   readonly instructionSet: InstructionSet
   describe(): KernelDescription[]
+  /** Tries the names in their order, on that device; remembers what was opened. */
+  openMatrixLibrary(
+    device: unknown,
+    names: readonly string[],
+  ): { readonly number: number; readonly description: string } | { readonly reason: string }
   embedding(
     stream: unknown,
     dtype: number,
@@ -41,6 +46,7 @@ export interface KernelOperations {
     outputs: number,
     accumulate: boolean,
     entry: number,
+    library: number | undefined,
     ...tensors: unknown[]
   ): void
   qkNorm(
@@ -78,6 +84,7 @@ export interface KernelOperations {
     ...tensors: unknown[]
   ): void
   siluMul(stream: unknown, rows: number, ffn: number, ...tensors: unknown[]): void
+  split(stream: unknown, count: number, ...tensors: unknown[]): void
 }
 
 /** Entry points that compute the same, by their fastest use; each is right for any number of rows. */

@@ -1,4 +1,4 @@
-import { SpillwayError, type Stream, type TensorView } from '@spillway/core'
+import { type Device, SpillwayError, type Stream, type TensorView } from '@spillway/core'
 import { attach, handleOf } from '@spillway/device'
 import {
   type AttentionEntry,
@@ -24,25 +24,46 @@ export interface KernelsOptions {
    */
   readonly linear?: LinearEntry
   readonly attention?: AttentionEntry
+  /**
+   * A GPU whose matrix library may compute products of many rows with bf16 weights, several times faster than the
+   * decoder's own kernels. Default: no library.
+   */
+  readonly device?: Device
+  /**
+   * Which library: `auto` (the default) is cuBLASLt where the system finds one, `none` is none, all else a name or path
+   * for the system's loader. Throws SPILLWAY_NOT_SUPPORTED when that cannot be used.
+   */
+  readonly matrixLibrary?: string
 }
+
+const cublasLt: readonly string[] = [
+  ...['libcublasLt.so.13', 'libcublasLt.so.12'],
+  // Where the toolkit installs itself, without telling the system's loader.
+  ...['/usr/local/cuda/lib64/libcublasLt.so.13', '/usr/local/cuda/lib64/libcublasLt.so.12'],
+]
 
 /**
  * The decoder's kernels. Every method enqueues one launch and returns; legal while the stream is being captured.
  *
  * Activations are f32, weights and caches f32, f16 or bf16; arithmetic and accumulation are f32. Views are contiguous,
  * row-major, borrowed for the call (enqueued work keeps their buffers), and an output overlaps no input. NaN and
- * infinity propagate. Throws SPILLWAY_INVALID_ARGUMENT for a wrong shape, layout, range, alignment or a buffer the
+ * infinity propagate (in products of several rows infinity may become NaN). Throws SPILLWAY_INVALID_ARGUMENT for a wrong shape, layout, range, alignment or a buffer the
  * device cannot reach, SPILLWAY_NOT_SUPPORTED for a dtype there is no kernel for, SPILLWAY_DISPOSED for a handle that
  * was disposed, and what the device's launch reports.
  */
 export class Kernels {
   /** Of this object's host twins. */
   readonly instructionSet: InstructionSet
+  /** Who computes products of many rows: the library, or the decoder's own kernels and why. For `doctor`. */
+  readonly matrixProducts: string
+  /** Whether `linear` has a use for `parts`. */
+  readonly hasMatrixLibrary: boolean
   /** Names of the kernels present. */
   readonly names: readonly string[]
   readonly #operations: KernelOperations
   readonly #linearEntry: number
   readonly #attentionEntry: number
+  readonly #library: number | undefined
   readonly #descriptions: readonly KernelDescription[]
 
   /** Loads the addon and hands it the device's function table. */
@@ -50,6 +71,10 @@ export class Kernels {
     this.#linearEntry = linearEntryCode(options.linear)
     this.#attentionEntry = attentionEntryCode(options.attention)
     this.#operations = loadKernelAddon().attach(attach(), options.instructionSet)
+    const { library, description } = openMatrixLibrary(this.#operations, options)
+    this.#library = library
+    this.hasMatrixLibrary = library !== undefined
+    this.matrixProducts = description
     this.instructionSet = this.#operations.instructionSet
     this.#descriptions = Object.freeze(this.#operations.describe())
     this.names = Object.freeze(this.#descriptions.map((kernel) => kernel.name))
@@ -123,7 +148,8 @@ export class Kernels {
   /**
    * y = x · weightᵀ + bias; with `accumulate`, y += that (the residual).
    * x f32 [rows, inputs], weight f32|f16|bf16 [outputs, inputs], bias of the weight's dtype [outputs],
-   * y f32 [rows, outputs].
+   * y f32 [rows, outputs]. parts bf16 [2, rows, inputs] is memory that a matrix library needs for x as it takes it,
+   * overwritten or not; without it, and in captures, the decoder's own kernels compute the product.
    */
   linear(
     stream: Stream,
@@ -133,12 +159,14 @@ export class Kernels {
       bias,
       y,
       accumulate = false,
+      parts,
     }: {
       readonly x: TensorView
       readonly weight: TensorView
       readonly bias?: TensorView | undefined
       readonly y: TensorView
       readonly accumulate?: boolean | undefined
+      readonly parts?: TensorView | undefined
     },
   ): void {
     const what = 'linear'
@@ -147,6 +175,7 @@ export class Kernels {
     const [rows] = requireTensor(what, 'x', x, 'f32', [undefined, inputs])
     requireTensor(what, 'y', y, 'f32', [rows, outputs])
     if (bias !== undefined) requireTensor(what, 'bias', bias, dtype, [outputs])
+    if (parts !== undefined) requireTensor(what, 'parts', parts, 'bf16', [2, rows, inputs])
     this.#operations.linear(
       handleOf(stream),
       dtypeCode[dtype],
@@ -155,10 +184,12 @@ export class Kernels {
       outputs as number,
       accumulate,
       this.#linearEntry,
+      this.#library,
       ...operand(x),
       ...operand(weight),
       ...(bias === undefined ? [undefined, 0] : operand(bias)),
       ...operand(y),
+      ...(parts === undefined ? [undefined, 0] : operand(parts)),
     )
   }
 
@@ -324,4 +355,42 @@ export class Kernels {
     requireTensor(what, 'gateUp', gateUp, 'f32', [rows, 2 * (ffn as number)])
     this.#operations.siluMul(handleOf(stream), rows as number, ffn as number, ...operand(gateUp), ...operand(y))
   }
+
+  /**
+   * x as the sum of two bf16, to 2^-17 of it: parts[0] = x rounded, parts[1] = the rest rounded. Infinity is infinity and
+   * NaN. x f32 [rows, columns], parts bf16 [2, rows, columns].
+   */
+  split(stream: Stream, { x, parts }: { readonly x: TensorView; readonly parts: TensorView }): void {
+    const what = 'split'
+    const [rows, columns] = requireTensor(what, 'x', x, 'f32', [undefined, undefined]) as [number, number]
+    requireTensor(what, 'parts', parts, 'bf16', [2, rows, columns])
+    this.#operations.split(handleOf(stream), rows * columns, ...operand(x), ...operand(parts))
+  }
+}
+
+function openMatrixLibrary(
+  operations: KernelOperations,
+  { device, linear, matrixLibrary: wanted = 'auto' }: KernelsOptions,
+): { readonly library?: number; readonly description: string } {
+  if (typeof wanted !== 'string' || wanted === '') {
+    throw new SpillwayError(
+      'SPILLWAY_INVALID_ARGUMENT',
+      `matrixLibrary must be auto, none, or a library's name or path, it is ${JSON.stringify(wanted)}`,
+    )
+  }
+  if (device === undefined || wanted === 'none' || linear !== undefined) {
+    return { description: 'own kernels: no library was asked for' }
+  }
+  const opened =
+    device.type === 'cuda'
+      ? operations.openMatrixLibrary(handleOf(device), wanted === 'auto' ? cublasLt : [wanted])
+      : { reason: 'the device is no NVIDIA GPU' }
+  if ('number' in opened) return { library: opened.number, description: opened.description }
+  if (wanted !== 'auto') {
+    throw new SpillwayError(
+      'SPILLWAY_NOT_SUPPORTED',
+      `the matrix library ${wanted} cannot be used (${opened.reason}): give another path, or leave matrixLibrary out`,
+    )
+  }
+  return { description: `own kernels: ${opened.reason}` }
 }

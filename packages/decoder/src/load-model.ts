@@ -36,6 +36,8 @@ export interface LoadModelOptions {
   readonly pin?: PinSetting
   /** Tokens of prompt and text together. Default: what the model was made for, at most 2048. */
   readonly contextLength?: number
+  /** As in `KernelsOptions`: `auto` (the default), `none`, or a library's name or path. */
+  readonly matrixLibrary?: string
   /** Tokens computed at once while the prompt is read: more need more workspace and fewer passes. Default 128. */
   readonly maxRows?: number
   /** `dummy`: seeded random weights; then config.json alone is enough. Default `auto`: the checkpoint's. */
@@ -105,7 +107,10 @@ async function load(directory: string, options: LoadModelOptions, resources: Res
   const contextLength = contextLengthOf(config, options.contextLength)
   const maxRows = Math.min(integer('maxRows', options.maxRows ?? maxRowsDefault, 1, maxRowsLimit), contextLength)
   const kvCachePlan = new KvCachePlan(config, contextLength, kvCacheDtype === 'auto' ? dtype : kvCacheDtype)
-  const workspacePlan = new WorkspacePlan(config, maxRows)
+  const { matrixLibrary } = options
+  const kernels = new Kernels({ device, ...(matrixLibrary === undefined ? {} : { matrixLibrary }) })
+  // A library takes bf16 only.
+  const workspacePlan = new WorkspacePlan(config, maxRows, kernels.hasMatrixLibrary && dtype === 'bf16')
   const plan: ModelPlan = Object.freeze({
     weightBytes: parameterBytes(specs.flatMap(ownParameters)),
     kvCacheBytes: kvCachePlan.bytes,
@@ -117,7 +122,6 @@ async function load(directory: string, options: LoadModelOptions, resources: Res
   report('plan', 0)
 
   // Memory: the backend places the weights, then the engine takes what it said it would, before minutes of reading.
-  const kernels = new Kernels()
   const stream = resources.add(device.createStream())
   const backends = backendsOf(options.offload)
   const offloader = resources.add(

@@ -1,4 +1,12 @@
-import type { DeviceBuffer, HostArena, HostBuffer, MemorySource, Stream, TensorView } from '@spillway/core'
+import {
+  contiguousStride,
+  type DeviceBuffer,
+  type HostArena,
+  type HostBuffer,
+  type MemorySource,
+  type Stream,
+  type TensorView,
+} from '@spillway/core'
 import type { DecoderConfig } from './config.js'
 import { inverseFrequencies } from './rotary-embedding.js'
 import { TensorLayout } from './tensor-layout.js'
@@ -14,12 +22,15 @@ export class WorkspacePlan {
   /** Rows of logits computed at a time. */
   readonly logitRows: number
   readonly inverseFrequency: Float32Array
-  readonly layout: TensorLayout<Activation | 'input'>
+  readonly layout: TensorLayout<Activation | 'input' | 'parts'>
+  /** Whether there is memory for the parts of activations that a matrix library takes. */
+  readonly hasParts: boolean
 
-  constructor(config: DecoderConfig, maxRows: number) {
+  constructor(config: DecoderConfig, maxRows: number, hasParts: boolean) {
     const { vocabSize, hiddenSize, intermediateSize, heads, kvHeads, headDim } = config
     this.maxRows = maxRows
     this.logitRows = Math.max(1, Math.min(maxRows, Math.floor(logitsBytes / (4 * vocabSize))))
+    this.hasParts = hasParts
     this.inverseFrequency = inverseFrequencies(config.rope, headDim)
     const rows = (columns: number, count = maxRows) => ({ dtype: 'f32' as const, shape: [count, columns] })
     this.layout = new TensorLayout({
@@ -32,6 +43,11 @@ export class WorkspacePlan {
       gateUp: rows(2 * intermediateSize),
       activated: rows(intermediateSize),
       logits: rows(vocabSize, this.logitRows),
+      // Two parts of the widest input of a matrix product.
+      parts: {
+        dtype: 'bf16',
+        shape: hasParts ? [maxRows, 2, Math.max(hiddenSize, intermediateSize, heads * headDim)] : [0, 2, 0],
+      },
     })
   }
 
@@ -110,6 +126,13 @@ export class Workspace implements AsyncDisposable {
   /** f32 [rows, columns] */
   rows(name: Activation, rows: number): TensorView {
     return this.plan.layout.view(this.#activations, name, rows)
+  }
+
+  /** bf16 [2, rows, columns], when the plan has memory for it. */
+  parts(rows: number, columns: number): TensorView | undefined {
+    if (!this.plan.hasParts) return undefined
+    const shape = [2, rows, columns]
+    return { ...this.plan.layout.view(this.#activations, 'parts'), shape, stride: contiguousStride(shape) }
   }
 
   /** Writes a forward's input into the host buffer that `upload` copies from: only when no such copy is enqueued. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { type HeadShape, qkNormReference, rmsNormReference, siluMulReference } from './kernels-reference.js'
-import { differences, type KernelSubject, relativeError, weightDTypes } from './kernels-rig.js'
+import { differences, type KernelSubject, relativeError, rounded, weightDTypes } from './kernels-rig.js'
 
 const tolerance = 2e-6
 
@@ -95,6 +95,19 @@ export function testElements({ rig, kernels }: KernelSubject): void {
     const y = rig.poisoned('f32', [3, ffn])
     kernels.siluMul(rig.stream, { gateUp: gateUp.view, y })
     expect(relativeError(await rig.download(y), siluMulReference(gateUp.values, ffn))).toBeLessThan(tolerance)
+  })
+
+  test.each([1, 7, 1024, 2051])('split of %i elements: x rounded to bf16, and the rest', async (count) => {
+    // One bf16 step above 1 is 2^-7: halves of it are ties; 3.4e38 rounds up to infinity.
+    const special = [1 + 2 ** -8, 1 + 3 * 2 ** -8, -1 - 2 ** -8, 0, -0, Number.NaN, Number.POSITIVE_INFINITY]
+    const values = rig.randoms(count, 1e3)
+    values.set([...special, 1e-40, 3.4e38, 3.3e38].slice(0, count))
+    const x = await rig.upload('f32', [1, count], values)
+    const parts = rig.poisoned('bf16', [2, 1, count])
+    kernels.split(rig.stream, { x: x.view, parts })
+    const first = x.values.map((value) => rounded('bf16', value))
+    const second = x.values.map((value, i) => rounded('bf16', value - (first[i] as number)))
+    expect(differences(await rig.download(parts), [...first, ...second])).toBe(0)
   })
 
   test('siluMul at the ends of the range', async () => {

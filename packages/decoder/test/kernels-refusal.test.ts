@@ -237,6 +237,17 @@ describe('the addon alone, behind kernels.ts', () => {
     }
   })
 
+  test('opens a library by a device and names, and uses none it has not opened', () => {
+    const operations = addon.attach?.(attach()) as Record<string, Function>
+    const device = handleOf(rig.device)
+    expect(operations.openMatrixLibrary?.(device, [])).toEqual({ reason: expect.stringContaining('no NVIDIA GPU') })
+    for (const values of [[], [device], [device, 'x'], [device, [1]], [undefined, []], [handleOf(rig.stream), []]]) {
+      expect(() => operations.openMatrixLibrary?.(...values)).toThrow(
+        expect.objectContaining({ code: 'SPILLWAY_INVALID_ARGUMENT' }),
+      )
+    }
+  })
+
   // Each call is right but for one value, or has one too few: the addon must find it, by itself.
   test('answers whatever it is given with a coded error, and enqueues nothing', async () => {
     const operations = addon.attach?.(attach()) as Record<string, Function>
@@ -257,10 +268,12 @@ describe('the addon alone, behind kernels.ts', () => {
         4,
         false,
         0,
+        undefined,
         ...good('f32', [3, 8]),
         ...good('bf16', [4, 8]),
         ...good('bf16', [4]),
         ...good('f32', [3, 4]),
+        ...good('bf16', [2, 3, 8]),
       ],
       qkNorm: [stream, 2, 3, 4, 2, 8, 1e-5, ...good('f32', [3, 64]), ...good('bf16', [8]), ...good('bf16', [8])],
       ropeAppend: [
@@ -293,9 +306,10 @@ describe('the addon alone, behind kernels.ts', () => {
         ...cache(),
         ...good('f32', [2, 32]),
       ],
+      split: [stream, 24, ...good('f32', [3, 8]), ...good('bf16', [2, 3, 8])],
       siluMul: [stream, 3, 8, ...good('f32', [3, 16]), ...good('f32', [3, 8])],
     }
-    // None of these is right anywhere, but for a bias, which may be undefined.
+    // None of these is right anywhere, but for what may be undefined: a library, a bias, parts of activations.
     const wrong = [
       undefined,
       null,
@@ -335,7 +349,10 @@ describe('the addon alone, behind kernels.ts', () => {
       ...['rmsNorm, value 4', 'qkNorm, value 6'].flatMap((operand) =>
         [2 ** 31, 2 ** 52, 2 ** 53].map((value) => `${operand} = ${value}`),
       ),
-      'linear, value 11 = undefined',
+      'linear, value 7 = undefined',
+      'linear, value 12 = undefined',
+      'linear, value 16 = undefined',
+      'linear of 16 values',
       ...['ropeAppend', 'attention'].flatMap((name) =>
         [-1, 2 ** 31, 2 ** 52, 2 ** 53].map((value) => `${name}, value 7 = ${value}`),
       ),

@@ -29,7 +29,7 @@ export interface KernelSubject {
   readonly kernels: Kernels
   /** Whether all numbers of rows go through the same code, so that each row's bits do not depend on the others. */
   readonly sameForAnyRows: boolean
-  /** Of ‖error‖ / ‖y‖ in matrix products: f32's, unless activations are rounded to the weight's dtype. */
+  /** Of ‖error‖ / ‖y‖ in matrix products. */
   readonly linearTolerance: (dtype: WeightDType, rows: number) => number
 }
 

@@ -19,6 +19,7 @@ describe('the list of kernels', () => {
     expect(kernels.names).toEqual([
       ...byDtype.flatMap((name) => weightDTypes.map((dtype) => `${name}_${dtype}`)),
       'silu_mul',
+      'split_bf16',
     ])
     expect(kernels.describe().map(({ name }) => name)).toEqual(kernels.names)
     expect(kernels.describe().every(({ hostTwin }) => hostTwin)).toBe(true)
@@ -37,6 +38,18 @@ describe('the list of kernels', () => {
         expect.objectContaining({ code: 'SPILLWAY_INVALID_ARGUMENT', message: expect.stringContaining('tiles') }),
       )
     }
+  })
+
+  test('a matrix library is for GPUs, and one that was named must be there', () => {
+    expect(new Kernels().matrixProducts).toContain('own kernels')
+    expect(new Kernels({ device: rig.device }).matrixProducts).toContain('no NVIDIA GPU')
+    expect(new Kernels({ device: rig.device, matrixLibrary: 'none' }).matrixProducts).toContain('own kernels')
+    expect(() => new Kernels({ device: rig.device, matrixLibrary: 'libcublasLt.so.13' })).toThrow(
+      expect.objectContaining({ code: 'SPILLWAY_NOT_SUPPORTED', message: expect.stringContaining('no NVIDIA GPU') }),
+    )
+    expect(() => new Kernels({ device: rig.device, matrixLibrary: '' })).toThrow(
+      expect.objectContaining({ code: 'SPILLWAY_INVALID_ARGUMENT' }),
+    )
   })
 
   test('an instruction set the processor lacks is refused', () => {

@@ -85,18 +85,21 @@ __device__ __forceinline__ uint32_t pack_bf16(float first, float second) {
   return *reinterpret_cast<const uint32_t*>(&pair);
 }
 
-/// Two neighbouring floats as three bf16 each, largest first, whose sum is the float.
+/// Two neighbouring floats as kParts bf16 each, largest first, whose sum is the float: three parts exactly, two to
+/// 2^-17.
+template <uint32_t kParts>
 struct Bf16Parts {
-  uint32_t pairs[3];
+  uint32_t pairs[kParts];
 
   __device__ __forceinline__ Bf16Parts(float first, float second) {
 #pragma unroll
-    for (uint32_t part = 0; part < 3; ++part) {
+    for (uint32_t part = 0; part < kParts; ++part) {
       const uint32_t pair = pairs[part] = pack_bf16(first, second);
       first -= __uint_as_float(pair << 16);
       second -= __uint_as_float(pair & 0xffff0000u);
     }
   }
+  __device__ __forceinline__ uint32_t operator[](uint32_t part) const { return pairs[part]; }
 };
 
 }  // namespace spillway::decoder::cuda

@@ -14,6 +14,7 @@
 #include "../kernels/rms_norm_args.h"
 #include "../kernels/rope_append_args.h"
 #include "../kernels/silu_mul_args.h"
+#include "../kernels/split_args.h"
 
 namespace spillway::decoder::cuda {
 
@@ -38,15 +39,16 @@ constexpr uint64_t blocks_of(uint64_t count, uint64_t each) { return (count + ea
 // ---- rows of elements ----------------------------------------------------------------------------------------------
 
 constexpr uint32_t kElementThreads = 256;
-// Elements that a thread of silu_mul takes: as many as a 16-byte access of f32.
+// Elements that a thread of silu_mul or split takes: as many as a 16-byte access of f32.
 constexpr uint32_t kElementsEach = 4;
+constexpr uint64_t kElementsOfBlock = uint64_t{kElementThreads} * kElementsEach;
 
 inline LaunchShape embedding_shape(const EmbeddingArgs& a) { return {{a.rows, 1, 1}, kElementThreads, 0}; }
 
 /// One block for a row, as many threads as it has work for: a token's norm is one block, whose latency counts.
 inline LaunchShape rms_norm_shape(const RmsNormArgs& a) {
   uint32_t threads = 32;
-  while (threads < 1024 && threads * 4 < a.hidden) threads *= 2;
+  while (threads < 1024 && uint64_t{threads} * 4 < a.hidden) threads *= 2;
   return {{a.rows, 1, 1}, threads, 0};
 }
 
@@ -62,7 +64,11 @@ inline LaunchShape rope_append_shape(const RopeAppendArgs& a) {
 }
 
 inline LaunchShape silu_mul_shape(const SiluMulArgs& a) {
-  return {{a.rows, clamp_grid(blocks_of(a.ffn, kElementThreads * kElementsEach)), 1}, kElementThreads, 0};
+  return {{a.rows, clamp_grid(blocks_of(a.ffn, kElementsOfBlock)), 1}, kElementThreads, 0};
+}
+
+inline LaunchShape split_shape(const SplitArgs& a) {
+  return {{clamp_grid(blocks_of(a.count, kElementsOfBlock)), 1, 1}, kElementThreads, 0};
 }
 
 // ---- linear --------------------------------------------------------------------------------------------------------
@@ -76,8 +82,7 @@ constexpr uint32_t kFewRowsAtMost = 32;
 // linear_tiles_*: rows and outputs of a block's tile, inputs of a step.
 constexpr uint32_t kTileRows = 128, kTileOutputs = 128, kTileDepth = 32;
 
-/// bf16 has registers for larger warp tiles; the others keep a second set of sums (linear_tiles.cu says why).
-constexpr uint32_t tile_warps(DType dtype) { return dtype == DType::kBF16 ? 4 : 8; }
+constexpr uint32_t kTileWarps = 8;
 /// Steps in shared memory at once.
 constexpr uint32_t tile_stages(DType dtype) { return dtype == DType::kF32 ? 3 : 4; }
 constexpr uint32_t element_bytes(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
@@ -103,7 +108,7 @@ inline LaunchShape linear_shape(const LinearArgs& a, LinearEntry entry, DType dt
     default:
       // Rows in x, which varies fastest: the blocks that run at once share their part of the weight.
       return {{static_cast<uint32_t>(blocks_of(a.rows, kTileRows)), clamp_grid(blocks_of(a.outputs, kTileOutputs)), 1},
-              tile_warps(dtype) * 32,
+              kTileWarps * 32,
               tile_shared_bytes(dtype)};
   }
 }

@@ -30,7 +30,7 @@ struct LinearFew {
 #pragma unroll
     for (uint32_t i = 0; i < 8; i += 4) {
       if constexpr (std::is_same_v<Element, BFloat16>) {
-        const Bf16Parts first(x[i], x[i + 1]), second(x[i + 2], x[i + 3]);
+        const Bf16Parts<3> first(x[i], x[i + 1]), second(x[i + 2], x[i + 3]);
 #pragma unroll
         for (uint32_t t = 0; t < kOutputTiles; ++t) {
           const uint32_t* low = reinterpret_cast<const uint32_t*>(weights[2 * t].bits) + i / 2;
@@ -38,7 +38,7 @@ struct LinearFew {
           const uint32_t rows[4] = {low[0], high[0], low[1], high[1]};
 #pragma unroll
           for (int32_t part = 2; part >= 0; --part) {
-            multiply_bf16(sums[t][row_tile], rows, first.pairs[part], second.pairs[part]);
+            multiply_bf16(sums[t][row_tile], rows, first[part], second[part]);
           }
         }
       } else {

@@ -1,7 +1,8 @@
 // Many rows: bound by arithmetic, on the matrix units, with tiles staged in shared memory by asynchronous copies.
 //
-// bf16 weights: activations are rounded to bf16, as libraries' matrix products take them. f16 and f32 weights: f32's
-// precision nearly, by split activations; rounding those to f16 would overflow at 65504.
+// Nearly f32's precision, by activations in two parts: of bf16 for bf16 weights, where that is twice as fast, of tf32
+// for others. Parts of f16 would overflow at 65504. (Activations rounded to bf16 once, in one part, put the logits of a
+// model 0.025 from those of f32.)
 #include "../kernels/linear_args.h"
 #include "fragment.cuh"
 #include "launch_shape.hpp"
@@ -19,8 +20,7 @@ inline constexpr DType kDType<BFloat16> = DType::kBF16;
 
 template <typename Element>
 struct LinearTiles {
-  static constexpr bool kRounded = kDType<Element> == DType::kBF16;
-  static constexpr uint32_t kThreads = tile_warps(kDType<Element>) * 32, kStages = tile_stages(kDType<Element>);
+  static constexpr uint32_t kThreads = kTileWarps * 32, kStages = tile_stages(kDType<Element>);
   // Two warps side by side divide the rows, the others the outputs.
   static constexpr uint32_t kWarpRows = kTileRows / 2, kWarpOutputs = kTileOutputs / (kThreads / 64);
   static constexpr uint32_t kRowTiles = kWarpRows / 16, kColumnTiles = kWarpOutputs / 8;
@@ -40,7 +40,7 @@ struct LinearTiles {
   __device__ __forceinline__ void multiply(const TileStage& stage, Sums& sums) const {
 #pragma unroll
     for (uint32_t k = 0; k < kTileDepth; k += 16) {
-      if constexpr (kRounded) {
+      if constexpr (kDType<Element> == DType::kBF16) {
         uint2 columns[kColumnTiles];
 #pragma unroll
         for (uint32_t t = 0; t < kColumnTiles; ++t) {
@@ -51,10 +51,13 @@ struct LinearTiles {
         for (uint32_t r = 0; r < kRowTiles; ++r) {
           const float4 low = four_floats(stage.activations, warp_row + r * 16 + g, k + 4 * q);
           const float4 high = four_floats(stage.activations, warp_row + r * 16 + g + 8, k + 4 * q);
-          const uint32_t rows[4] = {pack_bf16(low.x, low.y), pack_bf16(high.x, high.y), pack_bf16(low.z, low.w),
-                                    pack_bf16(high.z, high.w)};
+          const Bf16Parts<2> pairs[4] = {{low.x, low.y}, {high.x, high.y}, {low.z, low.w}, {high.z, high.w}};
 #pragma unroll
-          for (uint32_t t = 0; t < kColumnTiles; ++t) multiply_bf16(sums[r][t], rows, columns[t].x, columns[t].y);
+          for (int32_t part = 1; part >= 0; --part) {
+            const uint32_t rows[4] = {pairs[0][part], pairs[1][part], pairs[2][part], pairs[3][part]};
+#pragma unroll
+            for (uint32_t t = 0; t < kColumnTiles; ++t) multiply_bf16(sums[r][t], rows, columns[t].x, columns[t].y);
+          }
         }
       } else {
 #pragma unroll
@@ -96,16 +99,12 @@ struct LinearTiles {
       __syncthreads();  // everyone's copies are there, and everyone is done with the stage that is written next
       if (step + kStages - 1 < steps) copy_stage(next, (step + kStages - 1) * kTileDepth);
       commit_copies();  // an empty group too: groups are counted
-      if constexpr (kRounded) {
-        multiply(stages[index], sums);
-      } else {
-        // The matrix units cut sums off instead of rounding them: over thousands of inputs, a hundred times f32's
-        // error. So each stage is summed from zero, and added as f32 is.
-        Sums part = {};
-        multiply(stages[index], part);
+      // The matrix units cut sums off instead of rounding them: over thousands of inputs, a hundred times f32's error.
+      // So each stage is summed from zero, and added as f32 is.
+      Sums part = {};
+      multiply(stages[index], part);
 #pragma unroll
-        for (uint32_t i = 0; i < kRowTiles * kColumnTiles * 4; ++i) (&sums[0][0][0])[i] += (&part[0][0][0])[i];
-      }
+      for (uint32_t i = 0; i < kRowTiles * kColumnTiles * 4; ++i) (&sums[0][0][0])[i] += (&part[0][0][0])[i];
       index = index + 1 == kStages ? 0 : index + 1;
       next = next + 1 == kStages ? 0 : next + 1;
     }
@@ -151,19 +150,5 @@ __device__ __forceinline__ void linear_tiles(const LinearArgs& a) {
 }  // namespace
 }  // namespace spillway::decoder::cuda
 
-using spillway::decoder::DType;
-using spillway::decoder::cuda::tile_warps;
-
-extern "C" __global__ void __launch_bounds__(tile_warps(DType::kF32) * 32)
-    linear_tiles_f32(const __grid_constant__ LinearArgs a) {
-  spillway::decoder::cuda::linear_tiles<float>(a);
-}
-extern "C" __global__ void __launch_bounds__(tile_warps(DType::kF16) * 32)
-    linear_tiles_f16(const __grid_constant__ LinearArgs a) {
-  spillway::decoder::cuda::linear_tiles<spillway::decoder::cuda::Float16>(a);
-}
-// Two blocks beside each other: while one waits for its next step, the other multiplies.
-extern "C" __global__ void __launch_bounds__(tile_warps(DType::kBF16) * 32, 2)
-    linear_tiles_bf16(const __grid_constant__ LinearArgs a) {
-  spillway::decoder::cuda::linear_tiles<spillway::decoder::cuda::BFloat16>(a);
-}
+SPILLWAY_ENTRIES_BY_DTYPE(linear_tiles, LinearArgs, __launch_bounds__(spillway::decoder::cuda::kTileWarps * 32),
+                          spillway::decoder::cuda::linear_tiles)

@@ -27,6 +27,7 @@ using MemoryHandle = uint64_t;
 inline constexpr Result kSuccess = 0;
 inline constexpr Result kInvalidValue = 1;
 inline constexpr Result kOutOfMemory = 2;
+inline constexpr Result kNotReady = 600;
 inline constexpr Result kOutOfResources = 701;
 
 struct MemoryLocation {
