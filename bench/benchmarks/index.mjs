@@ -3,9 +3,10 @@ import { decode } from './decode.mjs'
 import { device } from './device.mjs'
 import { load } from './load.mjs'
 import { offload } from './offload.mjs'
+import { products } from './products.mjs'
 import { transformers } from './transformers.mjs'
 
 /** @import { Benchmark } from '../lib/benchmark.ts' */
 
 /** By name, in the order in which they run. @type {Readonly<Record<string, Benchmark>>} */
-export const benchmarks = { device, offload, decode, transformers, load }
+export const benchmarks = { device, products, offload, decode, transformers, load }

@@ -3,17 +3,16 @@ import { randomFillSync } from 'node:crypto'
 import { throughput } from './samplers.mjs'
 import { Kernels } from './spillway.mjs'
 
-/** @import { Device, DeviceBuffer, DType, HostBuffer, Stream, TensorView } from '../../packages/core/dist/index.js' */
+/** @import { Device, DeviceBuffer, DType, Graph, HostBuffer, Stream, TensorView } from '../../packages/core/dist/index.js' */
 /** @import { Check } from './result.ts' */
 
 const MiB = 2 ** 20
-const inputs = 4096
 /** The one input that is not zero: what comes out are the weights that it meets. */
-const lit = 1234
+const lit = 123
 
 /**
  * Memory read by a kernel, to be timed: the decoder's product of a bf16 matrix with one row, which reads every weight
- * once. Dispose it.
+ * once. One large matrix, or many of a given shape, one after another in a graph. Dispose it.
  */
 export class Reading {
   /** Enqueued since `create`. */
@@ -22,6 +21,10 @@ export class Reading {
   #kernels = new Kernels()
   #pattern = makeWeights()
   #stream
+  #inputs
+  #outputs
+  /** @type {Graph | undefined} */
+  #graph
   #x
   #weights
   #y
@@ -29,13 +32,16 @@ export class Reading {
 
   /**
    * @param {Device} device
-   * @param {{ from: 'device' | 'mapped', bytes: number, signal: AbortSignal }} options whole MiB
+   * @param {{ from: 'device' | 'mapped', bytes: number, inputs?: number, outputs?: number, signal: AbortSignal }} options
+   *   `bytes`: whole MiB, and whole matrices; `outputs` default: one matrix of all bytes
    */
-  static async create(device, { from, bytes, signal }) {
+  static async create(device, { from, bytes, inputs = 4096, outputs = bytes / 2 / inputs, signal }) {
     const rows = bytes / 2 / inputs
     /** @param {number} size */
     const allocate = (size) => device.allocate(size, { tag: 'workspace' })
     const reading = new Reading({
+      inputs,
+      outputs,
       stream: device.createStream(),
       x: allocate(4 * inputs),
       weights: from === 'device' ? allocate(bytes) : await device.allocateHost(bytes, { storage: from, signal }),
@@ -46,9 +52,11 @@ export class Reading {
     return reading
   }
 
-  /** @param {{ stream: Stream, x: DeviceBuffer, weights: DeviceBuffer | HostBuffer, y: DeviceBuffer, results: HostBuffer }} parts */
-  constructor({ stream, x, weights, y, results }) {
+  /** @param {{ inputs: number, outputs: number, stream: Stream, x: DeviceBuffer, weights: DeviceBuffer | HostBuffer, y: DeviceBuffer, results: HostBuffer }} parts */
+  constructor({ inputs, outputs, stream, x, weights, y, results }) {
     this.bytes = weights.bytes
+    this.#inputs = inputs
+    this.#outputs = outputs
     this.#stream = stream
     this.#x = x
     this.#weights = weights
@@ -61,15 +69,11 @@ export class Reading {
    * @param {{ seconds: number, signal: AbortSignal }} options
    */
   sampler({ seconds, signal }) {
-    const rows = this.bytes / 2 / inputs
-    const views = {
-      x: view(this.#x, 'f32', 1, inputs),
-      weight: view(this.#weights, 'bf16', rows, inputs),
-      y: view(this.#y, 'f32', 1, rows),
-    }
+    const matrices = this.#rows / this.#outputs
     const enqueue = () => {
-      this.#kernels.linear(this.#stream, views)
-      this.launches++
+      this.launches += matrices
+      if (this.#graph === undefined) this.#launchAll()
+      else this.#stream.launch(this.#graph)
     }
     return throughput({ enqueue, work: this.bytes, streams: [this.#stream], seconds, signal })
   }
@@ -80,7 +84,7 @@ export class Reading {
    * @returns {Promise<Check>}
    */
   async check(name) {
-    const rows = this.bytes / 2 / inputs
+    const [rows, inputs] = [this.#rows, this.#inputs]
     this.#stream.copy(this.#results, this.#y, { bytes: 4 * rows })
     await this.#stream.synchronize()
     const found = Buffer.from(this.#results.read(0, 4 * rows))
@@ -94,24 +98,46 @@ export class Reading {
   }
 
   async dispose() {
-    const handles = [this.#x, this.#weights, this.#y, this.#results, this.#stream]
-    await Promise.all(handles.map((handle) => handle.dispose()))
+    const handles = [this.#graph, this.#x, this.#weights, this.#y, this.#results, this.#stream]
+    await Promise.all(handles.map((handle) => handle?.dispose()))
+  }
+
+  get #rows() {
+    return this.bytes / 2 / this.#inputs
+  }
+
+  #launchAll() {
+    const [inputs, outputs] = [this.#inputs, this.#outputs]
+    for (let row = 0; row < this.#rows; row += outputs) {
+      this.#kernels.linear(this.#stream, {
+        x: view(this.#x, 'f32', 1, inputs),
+        weight: view(this.#weights, 'bf16', outputs, inputs, 2 * row * inputs),
+        y: view(this.#y, 'f32', 1, outputs, 4 * row),
+      })
+    }
   }
 
   /** @param {AbortSignal} signal */
   async #initialize(signal) {
-    const x = new Float32Array(inputs)
+    const x = new Float32Array(this.#inputs)
     x[lit] = 1
     this.#results.write(new Uint8Array(x.buffer))
-    this.#stream.copy(this.#x, this.#results, { bytes: 4 * inputs })
-    // NaN in every row.
-    this.#stream.fill(this.#y, 0xff)
+    this.#stream.copy(this.#x, this.#results, { bytes: 4 * this.#inputs })
     await this.#stream.synchronize({ signal })
     this.#results.write(this.#pattern)
     for (let offset = 0; offset < this.bytes; offset += MiB) {
       if (this.#weights.kind === 'host-buffer') this.#weights.write(this.#pattern, offset)
       else this.#stream.copy(this.#weights, this.#results, { toOffset: offset, bytes: MiB })
     }
+    if (this.#outputs < this.#rows) {
+      // A kernel is loaded by its first launch, which must not be one in a capture.
+      this.#launchAll()
+      this.#stream.beginCapture()
+      this.#launchAll()
+      this.#graph = this.#stream.endCapture()
+    }
+    // NaN in every row.
+    this.#stream.fill(this.#y, 0xff)
     await this.#stream.synchronize({ signal })
   }
 }
@@ -129,8 +155,9 @@ function makeWeights() {
  * @param {DType} dtype
  * @param {number} rows
  * @param {number} columns
+ * @param {number} [offset]
  * @returns {TensorView}
  */
-function view(buffer, dtype, rows, columns) {
-  return { buffer, offset: 0, dtype, shape: [rows, columns], stride: [columns, 1] }
+function view(buffer, dtype, rows, columns, offset = 0) {
+  return { buffer, offset, dtype, shape: [rows, columns], stride: [columns, 1] }
 }

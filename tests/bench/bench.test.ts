@@ -47,7 +47,7 @@ describe('a quick run of everything on the host device', () => {
   })
 
   test('every benchmark proved what it did', () => {
-    for (const name of ['device', 'offload', 'decode', 'load']) {
+    for (const name of ['device', 'products', 'offload', 'decode', 'load']) {
       const { checks } = benchmark(name)
       expect(checks.length).toBeGreaterThan(3)
       expect(checks.filter(({ passed }) => !passed)).toEqual([])
@@ -111,7 +111,7 @@ describe('the check of results finds', () => {
 
 describe('the command line', () => {
   test.each([
-    [['decod'], /there is no benchmark 'decod': there are device, offload, decode, transformers, load/],
+    [['decod'], /there is no benchmark 'decod': there are device, products, offload, decode, transformers, load/],
     [['--device', 'tpu'], /--device is cuda or host, not 'tpu'/],
     [['--fast'], /--fast/],
     [['--out', ''], /--out needs a path/],
@@ -130,7 +130,7 @@ describe('the command line', () => {
   })
 
   test('lists, helps', () => {
-    expect(bench('--list').stdout.trim().split('\n')).toHaveLength(5)
+    expect(bench('--list').stdout.trim().split('\n')).toHaveLength(6)
     expect(bench('--help').stdout).toContain('--quick')
   })
 
@@ -159,7 +159,7 @@ describe('the report', () => {
     expect(report(results).status).toBe(0)
     const page = readFileSync(join(results, 'README.md'), 'utf8')
     const chart = readFileSync(join(results, 'ratios.svg'), 'utf8')
-    expect(page.match(/^## /gm)).toHaveLength(4)
+    expect(page.match(/^## /gm)).toHaveLength(5)
     expect(page).toContain(`[${file}](${file})`)
     expect(page).not.toMatch(/a-older|quick/)
     const { figures } = run.benchmarks.find(({ name }) => name === 'decode')!

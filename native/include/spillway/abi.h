@@ -147,8 +147,7 @@ struct spillway_twin_context {
 typedef void (*spillway_host_twin)(const spillway_twin_context* context, const void* arguments);
 
 /* The device image may start before the kernel ahead of it on its stream has ended: it waits by itself
- * (griddepcontrol.wait) before it touches anything that kernels write. What it reads before that, a kernel that lets
- * others start early must not have written. */
+ * (griddepcontrol.wait) before it reads or writes anything. */
 #define SPILLWAY_KERNEL_STARTS_EARLY 1u
 
 /* A kernel is described once; the device decides which part runs. Static lifetime. */

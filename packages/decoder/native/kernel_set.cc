@@ -23,7 +23,7 @@ namespace spillway::decoder {
 namespace {
 
 spillway_kernel describe(const char* name, KernelImage image, spillway_host_twin twin) {
-  return {sizeof(spillway_kernel), 0, name, image.data, image.bytes, twin};
+  return {sizeof(spillway_kernel), SPILLWAY_KERNEL_STARTS_EARLY, name, image.data, image.bytes, twin};
 }
 
 }  // namespace

@@ -23,10 +23,11 @@ __device__ __forceinline__ bool is_aligned(const void* address) {
   return (reinterpret_cast<uintptr_t>(address) & 15) == 0;
 }
 
-/// 16 bytes that are read once: they must not drive from the first-level cache what is read again.
+/// 16 bytes that are read once: they must not drive from the first-level cache what is read again. Not .nc, nor __ldg
+/// anywhere: this kernel may have begun while the one ahead was writing them.
 __device__ __forceinline__ uint4 load_streaming(const void* from) {
   uint4 bits;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(bits.x), "=r"(bits.y), "=r"(bits.z), "=r"(bits.w)
                : "l"(from));
   return bits;
@@ -69,14 +70,14 @@ template <bool kAligned>
 __device__ __forceinline__ void load_eight_floats(const float* row, uint64_t k, uint64_t length, float (&to)[8]) {
   if constexpr (kAligned) {
     const float4* from = reinterpret_cast<const float4*>(row + (k < length ? k : 0));
-    const float4 low = __ldg(from), high = __ldg(from + 1);
+    const float4 low = from[0], high = from[1];
     to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w;
     to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
 #pragma unroll
     for (uint32_t i = 0; i < 8; ++i) to[i] = k < length ? to[i] : 0.0f;
   } else {
 #pragma unroll
-    for (uint32_t i = 0; i < 8; ++i) to[i] = k + i < length ? __ldg(row + k + i) : 0.0f;
+    for (uint32_t i = 0; i < 8; ++i) to[i] = k + i < length ? row[k + i] : 0.0f;
   }
 }
 
@@ -87,14 +88,32 @@ __device__ __forceinline__ float warp_sum(float value) {
   return value;
 }
 
+/// After it the kernels ahead on the stream are done. The one behind may start from here on, to wait in its turn: not
+/// sooner, or it would wait for one that has not begun.
+__device__ __forceinline__ void await_work_ahead() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+template <typename Element, typename Arguments>
+__device__ __forceinline__ void ask_nothing(const Arguments&) {}
+
 }  // namespace spillway::decoder::cuda
 
-// One entry point for each dtype, named as kernel_set.hpp names it. `bounds` is __launch_bounds__(…) or nothing.
-#define SPILLWAY_ENTRIES_BY_DTYPE(name, Arguments, bounds, run)                                        \
-  extern "C" __global__ void bounds name##_f32(const __grid_constant__ Arguments a) { run<float>(a); } \
-  extern "C" __global__ void bounds name##_f16(const __grid_constant__ Arguments a) {                  \
-    run<spillway::decoder::cuda::Float16>(a);                                                          \
-  }                                                                                                    \
-  extern "C" __global__ void bounds name##_bf16(const __grid_constant__ Arguments a) {                 \
-    run<spillway::decoder::cuda::BFloat16>(a);                                                         \
+// One entry point for each dtype, named as kernel_set.hpp names it. `bounds` is __launch_bounds__(…) or nothing;
+// `ahead` runs while the kernel before may still be at work (SPILLWAY_KERNEL_STARTS_EARLY): it reads and writes
+// nothing.
+#define SPILLWAY_ENTRY(name, Arguments, bounds, ahead, run, Element)            \
+  extern "C" __global__ void bounds name(const __grid_constant__ Arguments a) { \
+    ahead<Element>(a);                                                          \
+    spillway::decoder::cuda::await_work_ahead();                                \
+    run<Element>(a);                                                            \
   }
+#define SPILLWAY_ENTRIES_ASKING_AHEAD(name, Arguments, bounds, ahead, run)                    \
+  SPILLWAY_ENTRY(name##_f32, Arguments, bounds, ahead, run, float)                            \
+  SPILLWAY_ENTRY(name##_f16, Arguments, bounds, ahead, run, spillway::decoder::cuda::Float16) \
+  SPILLWAY_ENTRY(name##_bf16, Arguments, bounds, ahead, run, spillway::decoder::cuda::BFloat16)
+#define SPILLWAY_ENTRIES_BY_DTYPE(name, Arguments, bounds, run) \
+  SPILLWAY_ENTRIES_ASKING_AHEAD(name, Arguments, bounds, spillway::decoder::cuda::ask_nothing, run)

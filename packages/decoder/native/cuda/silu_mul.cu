@@ -12,6 +12,7 @@ __device__ __forceinline__ float silu(float x) { return x / (expf(-x) + 1.0f); }
 
 extern "C" __global__ void silu_mul(const __grid_constant__ SiluMulArgs a) {
   using namespace spillway::decoder::cuda;
+  await_work_ahead();
   const uint64_t ffn = a.ffn;
   const float* gate = a.gate_up + blockIdx.x * 2 * ffn;
   const float* up = gate + ffn;

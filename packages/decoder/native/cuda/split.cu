@@ -15,6 +15,7 @@ __device__ __forceinline__ void split(float x, BFloat16* first, BFloat16* second
 
 extern "C" __global__ void split_bf16(const __grid_constant__ SplitArgs a) {
   using namespace spillway::decoder::cuda;
+  await_work_ahead();
   auto* first = static_cast<BFloat16*>(a.parts);
   BFloat16* second = first + a.count;
   const bool aligned = is_aligned(a.x) && is_aligned(first) && is_aligned(second);

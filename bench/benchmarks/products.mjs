@@ -1,0 +1,79 @@
+// @ts-check
+import { deviceMemoryName, limitSizes, sampleSeconds } from '../lib/limits.mjs'
+import { measure } from '../lib/measure.mjs'
+import { modelShape } from '../lib/model-shape.mjs'
+import { Reading } from '../lib/reading.mjs'
+import { openDevice } from '../lib/spillway.mjs'
+import { using } from '../lib/using.mjs'
+
+/** @import { Benchmark } from '../lib/benchmark.ts' */
+/** @import { Subject } from '../lib/measure.mjs' */
+
+const MiB = 2 ** 20
+
+/** @type {Benchmark} */
+export const products = {
+  summary: 'the matrix products of one decoded token, each by its own: the share of device memory',
+  run: (context, recorder) =>
+    using(async (use) => {
+      const device = use(await openDevice(context.device))
+      const { config, title } = modelShape(context)
+      recorder.parameters({ model: title })
+      const { readBytes } = limitSizes(context, device.budget.limitBytes)
+      const options = { seconds: sampleSeconds(context), signal: context.signal }
+      const before = device.counters()
+      const limit = use(await Reading.create(device, { from: 'device', bytes: readBytes, signal: context.signal }))
+      /** @type {Record<string, Subject>} */
+      const subjects = { [deviceMemoryName]: { sample: limit.sampler(options) } }
+      const readings = [limit]
+      for (const [name, [outputs, inputs]] of Object.entries(shapesOf(config))) {
+        const bytes = wholeMatrices(2 * outputs * inputs, readBytes)
+        const reading = use(
+          await Reading.create(device, { from: 'device', bytes, inputs, outputs, signal: context.signal }),
+        )
+        readings.push(reading)
+        subjects[`${name}, ${outputs} × ${inputs}`] = { sample: reading.sampler(options), limit: deviceMemoryName }
+      }
+      const prepared = device.counters().launches - before.launches
+      await measure(recorder, context, 'bytes/s', subjects)
+      const launched = device.counters().launches - before.launches - prepared
+      recorder.checkEqual(
+        'products',
+        launched,
+        readings.reduce((sum, { launches }) => sum + launches, 0),
+      )
+      for (const [i, name] of Object.keys(subjects).entries()) {
+        const reading = readings[i]
+        if (reading) recorder.check(await reading.check(`result of ${name}`))
+      }
+    }),
+}
+
+/**
+ * Outputs and inputs of a layer's products, as the decoder fuses them, and of the head.
+ * @param {Readonly<Record<string, unknown>>} config
+ * @returns {Readonly<Record<string, readonly [number, number]>>}
+ */
+function shapesOf(config) {
+  const size = /** @param {string} key */ (key) => Number(config[key])
+  const hidden = size('hidden_size')
+  const headDim = hidden / size('num_attention_heads')
+  return {
+    qkv: [(size('num_attention_heads') + 2 * size('num_key_value_heads')) * headDim, hidden],
+    o: [hidden, hidden],
+    'gate and up': [2 * size('intermediate_size'), hidden],
+    down: [hidden, size('intermediate_size')],
+    head: [size('vocab_size'), hidden],
+  }
+}
+
+/**
+ * So many matrices that no cache holds a part of them worth mentioning; whole MiB.
+ * @param {number} matrixBytes
+ * @param {number} atLeast
+ */
+function wholeMatrices(matrixBytes, atLeast) {
+  let bytes = matrixBytes * Math.max(2, Math.ceil(atLeast / 4 / matrixBytes))
+  while (bytes % MiB !== 0) bytes += matrixBytes
+  return bytes
+}
