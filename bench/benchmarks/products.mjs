@@ -1,4 +1,5 @@
 // @ts-check
+import { against } from '../lib/figure.mjs'
 import { deviceMemoryName, limitSizes, sampleSeconds } from '../lib/limits.mjs'
 import { measure } from '../lib/measure.mjs'
 import { modelShape } from '../lib/model-shape.mjs'
@@ -26,16 +27,23 @@ export const products = {
       /** @type {Record<string, Subject>} */
       const subjects = { [deviceMemoryName]: { sample: limit.sampler(options) } }
       const readings = [limit]
+      /** Bytes of a token, by the subject that reads them. @type {Map<string, number>} */
+      const tokenBytes = new Map()
       for (const [name, [outputs, inputs]] of Object.entries(shapesOf(config))) {
         const bytes = wholeMatrices(2 * outputs * inputs, readBytes)
         const reading = use(
           await Reading.create(device, { from: 'device', bytes, inputs, outputs, signal: context.signal }),
         )
         readings.push(reading)
-        subjects[`${name}, ${outputs} × ${inputs}`] = { sample: reading.sampler(options), limit: deviceMemoryName }
+        const subject = `${name}, ${outputs} × ${inputs}`
+        subjects[subject] = { sample: reading.sampler(options), limit: deviceMemoryName }
+        tokenBytes.set(subject, 2 * outputs * inputs * (name === 'head' ? 1 : Number(config.num_hidden_layers)))
       }
       const prepared = device.counters().launches - before.launches
-      await measure(recorder, context, 'bytes/s', subjects)
+      const samples = await measure(recorder, context, 'bytes/s', subjects)
+      const rates = together(tokenBytes, samples)
+      const bound = against('limit', recorder.recorded(deviceMemoryName))
+      recorder.figure('all of one token, one after another', 'bytes/s', rates, bound)
       const launched = device.counters().launches - before.launches - prepared
       recorder.checkEqual(
         'products',
@@ -47,6 +55,20 @@ export const products = {
         if (reading) recorder.check(await reading.check(`result of ${name}`))
       }
     }),
+}
+
+/**
+ * Bytes a second over all of them, by the sum of their times; a sample for each of theirs.
+ * @param {ReadonlyMap<string, number>} bytes
+ * @param {(name: string) => readonly number[]} samples
+ */
+function together(bytes, samples) {
+  const [first = ''] = bytes.keys()
+  const total = [...bytes.values()].reduce((sum, one) => sum + one, 0)
+  return samples(first).map((_, i) => {
+    const seconds = [...bytes].reduce((sum, [name, one]) => sum + one / Number(samples(name)[i]), 0)
+    return total / seconds
+  })
 }
 
 /**

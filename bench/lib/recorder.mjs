@@ -39,6 +39,16 @@ export class Recorder {
     return made
   }
 
+  /**
+   * One that was recorded.
+   * @param {string} name
+   */
+  recorded(name) {
+    const found = this.#figures.find((one) => one.name === name)
+    if (found === undefined) throw new Error(`no figure is called '${name}'`)
+    return found
+  }
+
   /** @param {Check} check */
   check(check) {
     this.#checks.push(check)

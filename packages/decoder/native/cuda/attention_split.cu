@@ -132,10 +132,10 @@ struct AttentionSplit {
 #pragma unroll
       for (uint32_t u = 0; u < kUnroll; ++u) {
         const int64_t at = from + u * kKeys + key, position = at < end ? at : end - 1;
-        next.keys[u] =
-            load_eight<kAligned>(keys + static_cast<uint64_t>(position) * cache_width, dimension, a.head_dim);
-        next.values[u] =
-            load_eight<kAligned>(values + static_cast<uint64_t>(position) * cache_width, dimension, a.head_dim);
+        next.keys[u] = load_eight<Source::kWritten, kAligned>(keys + static_cast<uint64_t>(position) * cache_width,
+                                                              dimension, a.head_dim);
+        next.values[u] = load_eight<Source::kWritten, kAligned>(values + static_cast<uint64_t>(position) * cache_width,
+                                                                dimension, a.head_dim);
       }
     };
     const int64_t first = begin + (int64_t{cluster_rank()} * kAttentionWarps + warp) * kWarpKeys;

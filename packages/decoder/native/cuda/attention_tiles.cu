@@ -71,8 +71,8 @@ struct AttentionTiles {
       const int64_t position = start + key;
       const uint64_t at = static_cast<uint64_t>(position < end ? position : 0) * cache_width + column;
       const uint64_t length = position < end ? a.head_dim : 0;
-      const auto k = load_eight<kAligned>(static_cast<const Element*>(a.keys) + at, d, length);
-      const auto v = load_eight<kAligned>(static_cast<const Element*>(a.values) + at, d, length);
+      const auto k = load_eight<Source::kWritten, kAligned>(static_cast<const Element*>(a.keys) + at, d, length);
+      const auto v = load_eight<Source::kWritten, kAligned>(static_cast<const Element*>(a.values) + at, d, length);
       float* key_row = keys + key * kKeyStride + d;
       float* value_row = values + key * kValueStride + d;
 #pragma unroll

@@ -23,13 +23,23 @@ __device__ __forceinline__ bool is_aligned(const void* address) {
   return (reinterpret_cast<uintptr_t>(address) & 15) == 0;
 }
 
-/// 16 bytes that are read once: they must not drive from the first-level cache what is read again. Not .nc, nor __ldg
-/// anywhere: this kernel may have begun while the one ahead was writing them.
+/// What memory holds: nobody writes weights while kernels run; a cache may have been written by the kernel ahead after
+/// this one began (SPILLWAY_KERNEL_STARTS_EARLY), so it must not be read as if it were constant: no .nc, no __ldg.
+enum class Source { kWeights, kWritten };
+
+/// 16 bytes that are read once: they must not drive from the first-level cache what is read again.
+template <Source kSource>
 __device__ __forceinline__ uint4 load_streaming(const void* from) {
   uint4 bits;
-  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(bits.x), "=r"(bits.y), "=r"(bits.z), "=r"(bits.w)
-               : "l"(from));
+  if constexpr (kSource == Source::kWeights) {
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(bits.x), "=r"(bits.y), "=r"(bits.z), "=r"(bits.w)
+                 : "l"(from));
+  } else {
+    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(bits.x), "=r"(bits.y), "=r"(bits.z), "=r"(bits.w)
+                 : "l"(from));
+  }
   return bits;
 }
 
@@ -46,7 +56,7 @@ struct alignas(16) Eight {
 
 /// Elements k … k + 7 of a row of `length`, zeros beyond its end; reads nothing there. kAligned: the row starts at a
 /// multiple of 16 bytes and its length is one of 8; operands are aligned to their dtype only, so kernels ask before.
-template <bool kAligned, typename Element>
+template <Source kSource, bool kAligned, typename Element>
 __device__ __forceinline__ Eight<Element> load_eight(const Element* row, uint64_t k, uint64_t length) {
   Eight<Element> eight;
   if constexpr (kAligned) {
@@ -54,7 +64,7 @@ __device__ __forceinline__ Eight<Element> load_eight(const Element* row, uint64_
     const uint4* from = reinterpret_cast<const uint4*>(row + (k < length ? k : 0));
 #pragma unroll
     for (uint32_t v = 0; v < Eight<Element>::kVectors; ++v) {
-      eight.bits[v] = load_streaming(from + v);
+      eight.bits[v] = load_streaming<kSource>(from + v);
       if (k >= length) eight.bits[v] = make_uint4(0, 0, 0, 0);
     }
   } else {
@@ -97,23 +107,15 @@ __device__ __forceinline__ void await_work_ahead() {
 #endif
 }
 
-template <typename Element, typename Arguments>
-__device__ __forceinline__ void ask_nothing(const Arguments&) {}
-
 }  // namespace spillway::decoder::cuda
 
-// One entry point for each dtype, named as kernel_set.hpp names it. `bounds` is __launch_bounds__(…) or nothing;
-// `ahead` runs while the kernel before may still be at work (SPILLWAY_KERNEL_STARTS_EARLY): it reads and writes
-// nothing.
-#define SPILLWAY_ENTRY(name, Arguments, bounds, ahead, run, Element)            \
+// One entry point for each dtype, named as kernel_set.hpp names it. `bounds` is __launch_bounds__(…) or nothing.
+#define SPILLWAY_ENTRY(name, Arguments, bounds, run)                            \
   extern "C" __global__ void bounds name(const __grid_constant__ Arguments a) { \
-    ahead<Element>(a);                                                          \
     spillway::decoder::cuda::await_work_ahead();                                \
-    run<Element>(a);                                                            \
+    run(a);                                                                     \
   }
-#define SPILLWAY_ENTRIES_ASKING_AHEAD(name, Arguments, bounds, ahead, run)                    \
-  SPILLWAY_ENTRY(name##_f32, Arguments, bounds, ahead, run, float)                            \
-  SPILLWAY_ENTRY(name##_f16, Arguments, bounds, ahead, run, spillway::decoder::cuda::Float16) \
-  SPILLWAY_ENTRY(name##_bf16, Arguments, bounds, ahead, run, spillway::decoder::cuda::BFloat16)
-#define SPILLWAY_ENTRIES_BY_DTYPE(name, Arguments, bounds, run) \
-  SPILLWAY_ENTRIES_ASKING_AHEAD(name, Arguments, bounds, spillway::decoder::cuda::ask_nothing, run)
+#define SPILLWAY_ENTRIES_BY_DTYPE(name, Arguments, bounds, run)                        \
+  SPILLWAY_ENTRY(name##_f32, Arguments, bounds, run<float>)                            \
+  SPILLWAY_ENTRY(name##_f16, Arguments, bounds, run<spillway::decoder::cuda::Float16>) \
+  SPILLWAY_ENTRY(name##_bf16, Arguments, bounds, run<spillway::decoder::cuda::BFloat16>)

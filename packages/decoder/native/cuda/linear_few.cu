@@ -75,7 +75,8 @@ struct LinearFew {
       for (uint32_t u = 0; u < kUnroll; ++u) {
         const uint64_t k = base + u * kFewWarps * kFewStep + q * 8;
 #pragma unroll
-        for (uint32_t t = 0; t < kOutputTiles * 2; ++t) bits[u][t] = load_eight<kAligned>(weights[t], k, inputs);
+        for (uint32_t t = 0; t < kOutputTiles * 2; ++t)
+          bits[u][t] = load_eight<Source::kWeights, kAligned>(weights[t], k, inputs);
       }
       // The matrix units cut long sums off instead of rounding them: so each batch is summed from zero.
       Sums part = {};

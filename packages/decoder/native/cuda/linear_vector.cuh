@@ -15,31 +15,17 @@ struct LinearVector {
   static constexpr uint32_t kGroups = kWarps / kSplit;
   static constexpr uint32_t kBlockOutputs = kGroups * kOutputs;
 
-  /// Brings the weights that a thread will ask for first into the second-level cache, which is where all writes go:
-  /// that they may not be written yet does no harm.
-  static __device__ __forceinline__ void ask_ahead(const LinearArgs& a) {
-    const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    constexpr uint32_t kLanesOfLine = 128 / 16;
-    if (lane % kLanesOfLine != 0) return;
-    const Element* weights[kOutputs];
-    locate(a, first_output(warp / kSplit), weights);
-    const uint64_t base = uint64_t{warp % kSplit * 32 + lane} * kVector;
-#pragma unroll
-    for (uint32_t u = 0; u < kUnroll; ++u) {
-#pragma unroll
-      for (uint32_t j = 0; j < kOutputs; ++j) {
-        const uint64_t k = base + u * kStep;
-        if (k < a.inputs) asm volatile("prefetch.global.L2 [%0];" ::"l"(weights[j] + k));
-      }
-    }
-  }
-
   static __device__ __forceinline__ void run(const LinearArgs& a) {
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const uint32_t group = warp / kSplit, slice = warp % kSplit;
-    const uint64_t inputs = a.inputs, n = first_output(group);
+    const uint64_t inputs = a.inputs, n = uint64_t{blockIdx.x} * kBlockOutputs + group * kOutputs;
     const Element* weights[kOutputs];
-    locate(a, n, weights);
+#pragma unroll
+    for (uint32_t j = 0; j < kOutputs; ++j) {
+      // Outputs beyond the last are computed as the last, and not written: no branch where loads are made.
+      const uint64_t output = n + j < a.outputs ? n + j : a.outputs - 1;
+      weights[j] = static_cast<const Element*>(a.weight) + output * inputs;
+    }
     const bool aligned = is_aligned(a.weight) && is_aligned(a.x) && inputs % kVector == 0;
     for (uint64_t row = blockIdx.y; row < a.rows; row += gridDim.y) {
       const float* x = a.x + row * inputs;
@@ -57,19 +43,6 @@ struct LinearVector {
   }
 
  private:
-  static __device__ __forceinline__ uint64_t first_output(uint32_t group) {
-    return uint64_t{blockIdx.x} * kBlockOutputs + group * kOutputs;
-  }
-
-  static __device__ __forceinline__ void locate(const LinearArgs& a, uint64_t n, const Element* (&weights)[kOutputs]) {
-#pragma unroll
-    for (uint32_t j = 0; j < kOutputs; ++j) {
-      // Outputs beyond the last are computed as the last, and not written: no branch where loads are made.
-      const uint64_t output = n + j < a.outputs ? n + j : a.outputs - 1;
-      weights[j] = static_cast<const Element*>(a.weight) + output * a.inputs;
-    }
-  }
-
   static constexpr uint32_t kStep = kSplit * 32 * kVector;
 
   static __device__ __forceinline__ void add_vectors(const float* x, const Element* const (&weights)[kOutputs],
@@ -92,7 +65,7 @@ struct LinearVector {
       const uint64_t k = base + u * kStep;
 #pragma unroll
       for (uint32_t j = 0; j < kOutputs; ++j) {
-        bits[u][j] = load_streaming(weights[j] + (kWhole || k < inputs ? k : 0));
+        bits[u][j] = load_streaming<Source::kWeights>(weights[j] + (kWhole || k < inputs ? k : 0));
       }
     }
 #pragma unroll
