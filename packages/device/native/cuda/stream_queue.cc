@@ -2,6 +2,7 @@
 
 #include <sys/prctl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <system_error>
 #include <thread>
@@ -13,7 +14,6 @@
 namespace spillway::device::cuda {
 
 constexpr uint32_t kNonBlocking = 1;
-constexpr uint32_t kBlockingSync = 1;
 constexpr uint32_t kDisableTiming = 2;
 // So many objects are kept before somebody looks whether they are still needed.
 constexpr size_t kKeptBeforeTrim = 4096;
@@ -107,7 +107,7 @@ StreamQueue::~StreamQueue() {
 
 void StreamQueue::push(std::unique_lock<std::mutex>& lock, std::function<void(spillway_status)> done) {
   EventHandle event = spare_event_ ? std::exchange(spare_event_, nullptr) : nullptr;
-  Result result = event ? kSuccess : driver().cuEventCreate(&event, kBlockingSync | kDisableTiming);
+  Result result = event ? kSuccess : driver().cuEventCreate(&event, kDisableTiming);
   if (result == kSuccess) result = driver().cuEventRecord(event, handle_);
   if (result != kSuccess && event) {
     driver().cuEventDestroy(event);
@@ -150,22 +150,23 @@ void StreamQueue::close() {
   push(lock, {});
 }
 
-// A driver's blocking wait of some milliseconds ends 0.7 ms late (measured on an H200), a sixth of a token's time. So
-// the event is asked at first, with naps between that leave the processor to others.
+// A driver's blocking wait of some milliseconds ends 0.7 ms late (measured on an H200), a sixth of a token's time, and
+// its spinning one takes a processor. So the event is asked, between naps that grow with the wait: never later than by
+// a sixty-fourth of it, or by the shortest nap.
 static Result wait_for(EventHandle event) {
-  using Clock = std::chrono::steady_clock;
-  constexpr auto kNap = std::chrono::microseconds(20);
-  const auto start = Clock::now();
+  using std::chrono::microseconds;
+  constexpr microseconds kShortest{20};
+  constexpr microseconds kLongest{1000};
+  const auto start = std::chrono::steady_clock::now();
   for (;;) {
     // Uncounted: how often depends on the time it takes.
     const Result result = driver().cuEventQuery.pointer(event);
     if (result != kNotReady) return result;
-    const auto waited = Clock::now() - start;
-    if (waited > std::chrono::milliseconds(50)) return driver().cuEventSynchronize(event);
-    if (waited < 2 * kNap) {
+    const auto waited = std::chrono::duration_cast<microseconds>(std::chrono::steady_clock::now() - start);
+    if (waited < 2 * kShortest) {
       std::this_thread::yield();
     } else {
-      std::this_thread::sleep_for(kNap);
+      std::this_thread::sleep_for(std::clamp(waited / 64, kShortest, kLongest));
     }
   }
 }
@@ -186,7 +187,7 @@ void StreamQueue::work() {
     const Result result = event ? wait_for(event) : driver().cuStreamSynchronize(handle_);
     spillway_status status = status_of(result);
     try {
-      device_.check(result, "cuEventSynchronize");
+      device_.check(result, "cuEventQuery");
     } catch (const StatusError&) {
       // Told to whoever waits.
     }
