@@ -4,7 +4,8 @@ import { readFileSync } from 'node:fs'
 import { didYouMean, flagsOf, isSpillwayError, type OptionSpecs, SpillwayError } from '@spillway/core'
 import { givenOf, parseArguments, peekFlag, usage } from './arguments.js'
 import { chooseBackends } from './backends.js'
-import { type CommandName, commandOptions } from './command-options.js'
+import { benchLink } from './bench-link.js'
+import { type CommandName, commandOptions, modelCommands } from './command-options.js'
 import { doctor } from './doctor.js'
 import { generalHelp, helpOf } from './help.js'
 import { logits } from './logits.js'
@@ -13,7 +14,8 @@ import { run } from './run.js'
 import type { Invocation } from './session.js'
 
 async function main(words: readonly string[], output: Output, signal: AbortSignal): Promise<void> {
-  const [first, ...rest] = words
+  // Two words are one command's name.
+  const [first, ...rest] = words[0] === 'bench' ? [words.slice(0, 2).join(' '), ...words.slice(2)] : words
   if (first === undefined || first === 'help' || first === '--help' || first === '-h') {
     process.stdout.write(`${generalHelp()}\n`)
     return
@@ -31,20 +33,23 @@ async function main(words: readonly string[], output: Output, signal: AbortSigna
   const own: OptionSpecs = commandOptions[command]
   const helping = rest.includes('--help') || rest.includes('-h')
   // Which options exist depends on the backend, so it is looked for before the options are.
-  const named = command === 'doctor' || helping ? 'auto' : (peekFlag(rest, 'offload-backend') ?? 'auto')
+  const takesModel = modelCommands.has(command)
+  const named = !takesModel || helping ? 'auto' : (peekFlag(rest, 'offload-backend') ?? 'auto')
   const chosen = await chooseBackends(named, own)
   if (helping) {
     process.stdout.write(`${helpOf(command, chosen.flags)}\n`)
     return
   }
-  const values = parseArguments(rest, [
-    ...flagsOf(own),
-    ...(command === 'doctor' ? [] : [...chosen.flags, ...chosen.ignored]),
-  ])
+  const values = parseArguments(rest, [...flagsOf(own), ...(takesModel ? [...chosen.flags, ...chosen.ignored] : [])])
   await commands[command]({ given: givenOf(own, values), values, chosen, output, signal })
 }
 
-const commands: Readonly<Record<CommandName, (invocation: Invocation) => Promise<void>>> = { run, logits, doctor }
+const commands: Readonly<Record<CommandName, (invocation: Invocation) => Promise<void>>> = {
+  run,
+  logits,
+  doctor,
+  'bench link': benchLink,
+}
 
 const words = process.argv.slice(2)
 const output = new Output(words.includes('--json'))

@@ -45,7 +45,10 @@ const modelOptions: OptionSpecs = {
   },
 }
 
-export type CommandName = 'run' | 'logits' | 'doctor'
+export type CommandName = 'run' | 'logits' | 'doctor' | 'bench link'
+
+/** Those that load a model, and so have options of backends. */
+export const modelCommands: ReadonlySet<CommandName> = new Set(['run', 'logits'])
 
 /** The options of each command; those of backends come besides. */
 export const commandOptions: Readonly<Record<CommandName, OptionSpecs>> = {
@@ -66,10 +69,16 @@ export const commandOptions: Readonly<Record<CommandName, OptionSpecs>> = {
     ...deviceOptions,
   },
   doctor: deviceOptions,
+  'bench link': {
+    size: { type: 'bytes', min: 1, help: 'Bytes of one copy; default: 256MiB on a GPU, 64MiB on the host device' },
+    rounds: { type: 'integer', default: 5, min: 1, max: 1000, help: 'How often each limit is measured' },
+    ...deviceOptions,
+  },
 }
 
 export const commandHelp: Readonly<Record<CommandName, string>> = {
   run: 'Write text with a model, its weights offloaded as asked',
   logits: 'Logits after each of the given tokens, as JSON',
+  'bench link': 'How fast bytes move on this machine: the limits of all offloading',
   doctor: 'What this machine has: devices, memory, link, kernels, backends',
 }

@@ -3,6 +3,7 @@ import { formatBytes, type PinSetting, pinPolicy, readEnvironment, shouldPinMemo
 import { Kernels } from '@spillway/decoder'
 import { type CudaStatus, cudaStatus, type NativeDevice, systemMemory } from '@spillway/device'
 import { createRegistry } from './backends.js'
+import { measureLink } from './limits.js'
 import { type Invocation, matrixLibraryOf, openSelectedDevice } from './session.js'
 
 /** `spillway doctor`: what is here and, where something is not, why not. */
@@ -25,7 +26,7 @@ export async function doctor({ given, output, signal }: Invocation): Promise<voi
       cuda: cudaStatus(),
       pinned: pin,
       memory: { ...systemMemory(), lockableBytes: lockableBytes() },
-      link: await measureLink(device, pin.pin, signal),
+      link: await linkRates(device, pin.pin, signal),
       kernels: kernels.describe(),
       instructionSet: kernels.instructionSet,
       matrixProducts: kernels.matrixProducts,
@@ -74,7 +75,7 @@ function lines(report: Report): string[] {
     `memory    ${formatBytes(memory.availableBytes)} available of ${formatBytes(memory.totalBytes)}; ` +
       `lockable: ${typeof memory.lockableBytes === 'number' ? formatBytes(memory.lockableBytes) : memory.lockableBytes}`,
     `link      host to device ${rate(link.hostToDeviceBytesPerSecond)}, back ${rate(link.deviceToHostBytesPerSecond)} ` +
-      `(${link.storage}, median of ${link.runs} copies of ${formatBytes(link.bytes)})`,
+      `(${link.storage}, median of ${link.rounds} rounds, copies of ${formatBytes(link.bytes)})`,
     `kernels   ${kernels.length} host twins (${report.instructionSet}), ${images} with an image for a GPU`,
     `products  ${report.matrixProducts}`,
     ...report.backends.map(({ name, available, reason }) => `backend   ${name}${available ? '' : `: ${reason}`}`),
@@ -107,37 +108,21 @@ interface LinkRates {
   readonly hostToDeviceBytesPerSecond: number
   readonly deviceToHostBytesPerSecond: number
   readonly bytes: number
-  readonly runs: number
+  readonly rounds: number
   readonly storage: 'pinned' | 'pageable'
 }
 
-/** Copies of 64 MiB, or of what the device has room for. */
-async function measureLink(device: NativeDevice, pin: boolean, signal: AbortSignal): Promise<LinkRates> {
-  const free = device.budget.availableBytes
-  const bytes = Math.max(1, Math.min(64 * 2 ** 20, Math.floor(free / 2)))
-  const storage = pin ? 'pinned' : 'pageable'
-  const runs = 5
-  const stream = device.createStream()
-  const onDevice = device.allocate(bytes, { tag: 'workspace' })
-  const onHost = await device.allocateHost(bytes, { storage, signal })
-  const rate = async (copy: () => void): Promise<number> => {
-    const times: number[] = []
-    for (let i = 0; i <= runs; i++) {
-      const start = performance.now()
-      copy()
-      await stream.synchronize({ signal })
-      // The first touches the memory.
-      if (i > 0) times.push(performance.now() - start)
-    }
-    times.sort((a, b) => a - b)
-    return Math.round((bytes * 1000) / (times[Math.floor(runs / 2)] as number))
-  }
-  try {
-    const hostToDeviceBytesPerSecond = await rate(() => stream.copy(onDevice, onHost))
-    const deviceToHostBytesPerSecond = await rate(() => stream.copy(onHost, onDevice))
-    return { hostToDeviceBytesPerSecond, deviceToHostBytesPerSecond, bytes, runs, storage }
-  } finally {
-    await Promise.all([onHost.dispose(), onDevice.dispose(), stream.dispose()])
+/** Copies of 64 MiB, or of what the device has room for. `spillway bench link` measures longer, and more. */
+async function linkRates(device: NativeDevice, pin: boolean, signal: AbortSignal): Promise<LinkRates> {
+  const bytes = Math.max(1, Math.min(64 * 2 ** 20, Math.floor(device.budget.availableBytes / 2)))
+  const [storage, rounds] = [pin ? 'pinned' : 'pageable', 3] as const
+  const [up, down] = await measureLink(device, storage, { bytes, rounds, signal })
+  return {
+    hostToDeviceBytesPerSecond: up.bytesPerSecond,
+    deviceToHostBytesPerSecond: down.bytesPerSecond,
+    bytes,
+    rounds,
+    storage,
   }
 }
 

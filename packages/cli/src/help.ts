@@ -1,12 +1,12 @@
 import { type OptionFlag, optionHelp } from '@spillway/core'
-import { type CommandName, commandHelp, commandOptions } from './command-options.js'
+import { type CommandName, commandHelp, commandOptions, modelCommands } from './command-options.js'
 
 export function generalHelp(): string {
   const names = Object.keys(commandHelp) as CommandName[]
   return [
     'spillway: run models whose weights do not fit on the device',
     '',
-    ...names.map((name) => `  spillway ${name.padEnd(8)} ${commandHelp[name]}`),
+    ...names.map((name) => `  spillway ${name.padEnd(10)} ${commandHelp[name]}`),
     '',
     'spillway COMMAND --help lists the options of a command; --version prints the version.',
     "Try: spillway run --prompt 'The captain' --device-memory 5MiB --context-length 256",
@@ -17,6 +17,6 @@ export function generalHelp(): string {
 export function helpOf(command: CommandName, backendFlags: readonly OptionFlag[]): string {
   const parts = [`spillway ${command}: ${commandHelp[command]}`, '', ...optionHelp(commandOptions[command])]
   const backendLines = optionHelp(Object.fromEntries(backendFlags.map(({ key, spec }) => [key, spec])))
-  if (command !== 'doctor' && backendLines.length > 0) parts.push('', 'Options of backends:', ...backendLines)
+  if (modelCommands.has(command) && backendLines.length > 0) parts.push('', 'Options of backends:', ...backendLines)
   return parts.join('\n')
 }

@@ -231,6 +231,30 @@ test('doctor: every section, in JSON and for people', async () => {
   }
 })
 
+test('bench link: every limit, in JSON and for people', async () => {
+  const { status, stdout } = await spillway(['bench', 'link', '--json', '--size', '2MiB', '--rounds', '2'])
+  expect(status).toBe(0)
+  const { bytes, limits } = onlyObject(stdout) as { bytes: number; limits: { name: string; bytesPerSecond: number }[] }
+  expect(bytes).toBe(2 * 2 ** 20)
+  expect(limits.map(({ name }) => name)).toEqual([
+    'pinned host to device',
+    'device to pinned host',
+    'both ways at once, each',
+    'pageable host to device',
+    'mapped host memory, read by a kernel',
+    'device memory, read by a kernel',
+    'copy within device memory',
+  ])
+  for (const { bytesPerSecond } of limits) expect(bytesPerSecond).toBeGreaterThan(1e6)
+  expect((await spillway(['bench', 'link', '--size', '64KiB', '--rounds', '1'])).stdout).toMatch(
+    /^device memory, .*B\/s/m,
+  )
+  for (const words of [['bench'], ['bench', 'lnk']]) {
+    const wrong = await spillway(words)
+    expect([wrong.status, wrong.stderr]).toEqual([2, expect.stringMatching(/bench link/)])
+  }
+})
+
 test('help lists every option, of the command and of backends; version is a version', async () => {
   const { stdout } = await spillway(['run', '--help'])
   for (const flag of ['model', 'load-format', 'prompt', 'max-tokens', 'temperature', 'seed', 'context-length']) {

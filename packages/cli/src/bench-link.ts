@@ -1,0 +1,35 @@
+import { formatBytes } from '@spillway/core'
+import { measureLimits } from './limits.js'
+import { type Invocation, openSelectedDevice } from './session.js'
+
+/** `spillway bench link`: the limits of this machine, which everything else is held against. */
+export async function benchLink({ given, output, signal }: Invocation): Promise<void> {
+  await using device = await openSelectedDevice(given)
+  // Five buffers of the device's at once, and some room.
+  const most = Math.floor(device.budget.availableBytes / 16)
+  const bytes = Math.max(1, Math.min((given.size as number | undefined) ?? defaultBytes(device.type), most))
+  const limits = await measureLimits(device, {
+    bytes,
+    rounds: (given.rounds as number | undefined) ?? 5,
+    signal,
+    onProgress: (done, all) => output.progress(`measuring: round ${done + 1} of ${all}`),
+  })
+  output.endProgress()
+  output.object({ device: device.name, bytes, limits })
+  output.line(`${device.name}, pieces of ${formatBytes(bytes)}, median (least to most)`)
+  const width = Math.max(...limits.map(({ name }) => name.length))
+  for (const { name, bytesPerSecond, leastBytesPerSecond, mostBytesPerSecond } of limits) {
+    const range = `${rate(leastBytesPerSecond)} to ${rate(mostBytesPerSecond)}`
+    output.line(`${name.padEnd(width)}  ${rate(bytesPerSecond)} (${range})`)
+  }
+}
+
+function defaultBytes(type: 'host' | 'cuda'): number {
+  return type === 'cuda' ? 2 ** 28 : 2 ** 26
+}
+
+/** Decimal, as links and memories are sold. */
+function rate(bytesPerSecond: number): string {
+  const [unit, divisor] = bytesPerSecond >= 1e12 ? ['TB/s', 1e12] : ['GB/s', 1e9]
+  return `${(bytesPerSecond / (divisor as number)).toPrecision(3)} ${unit}`
+}
