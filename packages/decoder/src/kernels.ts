@@ -1,4 +1,4 @@
-import { type Device, SpillwayError, type Stream, type TensorView } from '@spillway/core'
+import { SpillwayError, type Stream, type TensorView } from '@spillway/core'
 import { attach, handleOf } from '@spillway/device'
 import {
   type AttentionEntry,
@@ -12,10 +12,11 @@ import {
   loadKernelAddon,
 } from './kernel-addon.js'
 import { operand, requireCache, requireQkv, requireTensor, requireWeightDType } from './kernel-operand.js'
+import { chooseMatrixLibrary, type MatrixLibraryOptions } from './matrix-library.js'
 
 export type { InstructionSet, KernelDescription } from './kernel-addon.js'
 
-export interface KernelsOptions {
+export interface KernelsOptions extends MatrixLibraryOptions {
   /** Of the host twins; default: the best this processor has. Throws SPILLWAY_NOT_SUPPORTED when it lacks it. */
   readonly instructionSet?: InstructionSet
   /**
@@ -24,32 +25,16 @@ export interface KernelsOptions {
    */
   readonly linear?: LinearEntry
   readonly attention?: AttentionEntry
-  /**
-   * A GPU whose matrix library may compute products of many rows with bf16 weights, several times faster than the
-   * decoder's own kernels. Default: no library.
-   */
-  readonly device?: Device
-  /**
-   * Which library: `auto` (the default) is cuBLASLt where the system finds one, `none` is none, all else a name or path
-   * for the system's loader. Throws SPILLWAY_NOT_SUPPORTED when that cannot be used.
-   */
-  readonly matrixLibrary?: string
 }
-
-const cublasLt: readonly string[] = [
-  ...['libcublasLt.so.13', 'libcublasLt.so.12'],
-  // Where the toolkit installs itself, without telling the system's loader.
-  ...['/usr/local/cuda/lib64/libcublasLt.so.13', '/usr/local/cuda/lib64/libcublasLt.so.12'],
-]
 
 /**
  * The decoder's kernels. Every method enqueues one launch and returns; legal while the stream is being captured.
  *
  * Activations are f32, weights and caches f32, f16 or bf16; arithmetic and accumulation are f32. Views are contiguous,
  * row-major, borrowed for the call (enqueued work keeps their buffers), and an output overlaps no input. NaN and
- * infinity propagate (in products of several rows infinity may become NaN). Throws SPILLWAY_INVALID_ARGUMENT for a wrong shape, layout, range, alignment or a buffer the
- * device cannot reach, SPILLWAY_NOT_SUPPORTED for a dtype there is no kernel for, SPILLWAY_DISPOSED for a handle that
- * was disposed, and what the device's launch reports.
+ * infinity propagate (in products of several rows infinity may become NaN). Throws SPILLWAY_INVALID_ARGUMENT for a wrong
+ * shape, layout, range, alignment or a buffer the device cannot reach, SPILLWAY_NOT_SUPPORTED for a dtype there is no
+ * kernel for, SPILLWAY_DISPOSED for a handle that was disposed, and what the device's launch reports.
  */
 export class Kernels {
   /** Of this object's host twins. */
@@ -71,7 +56,7 @@ export class Kernels {
     this.#linearEntry = linearEntryCode(options.linear)
     this.#attentionEntry = attentionEntryCode(options.attention)
     this.#operations = loadKernelAddon().attach(attach(), options.instructionSet)
-    const { library, description } = openMatrixLibrary(this.#operations, options)
+    const { library, description } = chooseMatrixLibrary(this.#operations, options)
     this.#library = library
     this.hasMatrixLibrary = library !== undefined
     this.matrixProducts = description
@@ -366,31 +351,4 @@ export class Kernels {
     requireTensor(what, 'parts', parts, 'bf16', [2, rows, columns])
     this.#operations.split(handleOf(stream), rows * columns, ...operand(x), ...operand(parts))
   }
-}
-
-function openMatrixLibrary(
-  operations: KernelOperations,
-  { device, linear, matrixLibrary: wanted = 'auto' }: KernelsOptions,
-): { readonly library?: number; readonly description: string } {
-  if (typeof wanted !== 'string' || wanted === '') {
-    throw new SpillwayError(
-      'SPILLWAY_INVALID_ARGUMENT',
-      `matrixLibrary must be auto, none, or a library's name or path, it is ${JSON.stringify(wanted)}`,
-    )
-  }
-  if (device === undefined || wanted === 'none' || linear !== undefined) {
-    return { description: 'own kernels: no library was asked for' }
-  }
-  const opened =
-    device.type === 'cuda'
-      ? operations.openMatrixLibrary(handleOf(device), wanted === 'auto' ? cublasLt : [wanted])
-      : { reason: 'the device is no NVIDIA GPU' }
-  if ('number' in opened) return { library: opened.number, description: opened.description }
-  if (wanted !== 'auto') {
-    throw new SpillwayError(
-      'SPILLWAY_NOT_SUPPORTED',
-      `the matrix library ${wanted} cannot be used (${opened.reason}): give another path, or leave matrixLibrary out`,
-    )
-  }
-  return { description: `own kernels: ${opened.reason}` }
 }

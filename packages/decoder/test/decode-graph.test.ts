@@ -81,7 +81,16 @@ describe('a token costs', () => {
       const passed = Object.fromEntries(
         Object.entries(after).map(([point, count]) => [point, count - before[point as keyof typeof before]]),
       )
-      expect(passed).toEqual({ launch: 5, stream: 5, allocation: 0, copy: 0, event: 0, mapping: 0, capture: 0 })
+      expect(passed).toEqual({
+        launch: 5,
+        stream: 5,
+        allocation: 0,
+        copy: 0,
+        event: 0,
+        mapping: 0,
+        capture: 0,
+        pinning: 0,
+      })
       expect(writes).toBe(5)
       expect(firstWrite![0]).toHaveLength(8)
     })
