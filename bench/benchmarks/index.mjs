@@ -3,10 +3,11 @@ import { decode } from './decode.mjs'
 import { device } from './device.mjs'
 import { load } from './load.mjs'
 import { offload } from './offload.mjs'
+import { pinning } from './pinning.mjs'
 import { products } from './products.mjs'
 import { transformers } from './transformers.mjs'
 
 /** @import { Benchmark } from '../lib/benchmark.ts' */
 
 /** By name, in the order in which they run. @type {Readonly<Record<string, Benchmark>>} */
-export const benchmarks = { device, products, offload, decode, transformers, load }
+export const benchmarks = { device, pinning, products, offload, decode, transformers, load }

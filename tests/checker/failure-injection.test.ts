@@ -58,6 +58,7 @@ const passes: Readonly<Record<FailurePoint, number>> = {
   mapping: 4,
   stream: 4,
   capture: 2,
+  pinning: 1,
 }
 const points = Object.keys(passes) as FailurePoint[]
 const rows: readonly [string, { check?: boolean; adversarialSeed?: number }][] = [
@@ -80,7 +81,7 @@ describe.each(rows)('%s', (_, options) => {
   test.each(points)('every %s fails once, with a code, leaves nothing, and the next call works', async (at) => {
     for (let number = 1; number <= passes[at]; number++) {
       const device = await openDevice('host', { ...options, memoryLimitBytes: MiB, injectFailure: { at, number } })
-      const code = at === 'allocation' ? 'SPILLWAY_OUT_OF_MEMORY' : 'SPILLWAY_SYSTEM'
+      const code = at === 'allocation' || at === 'pinning' ? 'SPILLWAY_OUT_OF_MEMORY' : 'SPILLWAY_SYSTEM'
       const error = await expectCode(code, () => everything(device))
       expect(error.message).toContain('injectFailure')
       expect(device.failures.fired).toBe(true)

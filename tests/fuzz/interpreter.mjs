@@ -175,6 +175,7 @@ export class Interpreter {
     if ('object' in symbol) return this.#options(symbol.object)
     if ('bytes' in symbol) return new Uint8Array(symbol.bytes).fill(symbol.of)
     if ('signal' in symbol) return signal(symbol.signal)
+    if ('callback' in symbol) return () => {}
     return symbol.value
   }
 

@@ -20,7 +20,7 @@ const choices = {
   seed: [0, 1, 7, 2 ** 32 - 1],
   storage: ['mapped', 'pinned', 'pageable'],
   priority: ['low', 'normal', 'high'],
-  failurePoint: ['allocation', 'copy', 'launch', 'event', 'mapping', 'stream', 'capture', 'any'],
+  failurePoint: ['allocation', 'copy', 'launch', 'event', 'mapping', 'stream', 'capture', 'pinning', 'any'],
   failureNumber: [1, 1, 2, 5],
   accessMode: ['read', 'write', 'read-write'],
   touchMode: ['read', 'write', 'read-write'],
@@ -29,6 +29,7 @@ const choices = {
 /** @param {import('./random.mjs').Random} random */
 export function plainValue(type, random) {
   if (type === 'signal') return { signal: random.pick(['live', 'live', 'soon', 'aborted']) }
+  if (type === 'callback') return { callback: true }
   if (type === 'source') return { bytes: random.pick([0, 1, 16, 4 * KiB, 64 * KiB]), of: random.below(256) }
   if (type === 'pointer') return { bigint: random.pick(['0', '16', '18446744073709551615']) }
   if (!(type in choices)) throw new Error(`no values for ${type}`)

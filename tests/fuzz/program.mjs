@@ -10,7 +10,7 @@
 //   { list: [symbol] }, { bigint: digits }
 //   { getter: { disposes, value } } a field whose getter disposes something first
 //   { proxy: symbol }, { inherits: symbol }   something that stands for an object
-//   { bytes, of }, { signal }
+//   { bytes, of }, { signal }, { callback }
 import { hostileValues } from './hostile-values.mjs'
 import { plainValue } from './plain-values.mjs'
 import { calls, classNames, parts } from './public-api.mjs'

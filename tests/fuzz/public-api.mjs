@@ -111,10 +111,11 @@ method('device', 'allocate', ['size', options({ tag: 'text', stream: handle('str
   makes: 'device-buffer',
   weight: 8,
 })
-method('device', 'allocateHost', ['size', options({ storage: 'storage', signal: 'signal' }, ['storage'])], {
-  makes: 'host-buffer',
-  weight: 8,
-})
+const hostAllocation = options({ storage: 'storage', signal: 'signal', onProgress: 'callback' }, ['storage'])
+method('device', 'allocateHost', ['size', hostAllocation], { makes: 'host-buffer', weight: 8 })
+// Nobody iterates: arguments are looked at when somebody does (packages/device/test/host-memory.test.ts).
+method('device', 'allocateHostParts', [list('size'), hostAllocation], { weight: 1 })
+method('device', 'hostMemory', [], { weight: 1 })
 
 method('device', 'wrapStream', ['pointer'], { weight: 1, gpu: true })
 method('device', 'wrapMemory', ['pointer', 'size'], { weight: 1, gpu: true })

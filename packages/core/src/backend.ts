@@ -1,4 +1,4 @@
-import type { Device, DeviceBudget, DeviceBuffer, Event, HostBuffer, Stream } from './device.js'
+import type { Device, DeviceBudget, DeviceBuffer, Event, HostBuffer, HostMemoryProgress, Stream } from './device.js'
 import type { ModuleSpec, Parameter, PlacedModule, Replacement } from './module.js'
 import type { OptionSpecs } from './option-spec.js'
 import type { PinDecision } from './pin-memory.js'
@@ -21,9 +21,15 @@ export interface MemorySource {
   allocate(bytes: number, options: { stream: Stream; module?: string; recovery: Recovery }): DeviceBuffer
 }
 
-/** Host memory that obeys the pin decision. Exact size. */
+/**
+ * Host memory that obeys the pin decision. Exact size. Where pinning was nobody's explicit wish, memory that cannot be
+ * pinned is pageable instead: its `storage` says which, and stats() why.
+ */
 export interface HostArena {
-  allocate(bytes: number, options?: { signal?: AbortSignal }): Promise<HostBuffer>
+  allocate(
+    bytes: number,
+    options?: { signal?: AbortSignal; onProgress?: (progress: HostMemoryProgress) => void },
+  ): Promise<HostBuffer>
 }
 
 /** Device bytes the engine will take besides the weights. Placement plans leave room for them. */

@@ -121,6 +121,15 @@ export interface DeviceCounters {
   readonly liveHandles: Readonly<Record<string, number>>
 }
 
+/** Of an allocation of host memory under way. */
+export interface HostMemoryProgress {
+  /** They have memory behind them. */
+  readonly touchedBytes: number
+  /** In buffers that can be used. */
+  readonly readyBytes: number
+  readonly totalBytes: number
+}
+
 export interface DeviceAllocation {
   readonly tag: string
   /** The stream that uses the memory first: inside that stream's capture an allocation is refused. */
@@ -139,6 +148,12 @@ export interface Device extends Handle {
   createEvent(): Event
   /** Throws SPILLWAY_OUT_OF_MEMORY with `requestedBytes`, `freeBytes`, `totalBytes` and `heldBytesByTag`. */
   allocate(bytes: number, options: DeviceAllocation): DeviceBuffer
-  /** Exact size, never rounded to a power of two. */
-  allocateHost(bytes: number, options: { storage: HostStorage; signal?: AbortSignal }): Promise<HostBuffer>
+  /**
+   * Exact size, never rounded to a power of two. Rejects with SPILLWAY_OUT_OF_MEMORY before anything is touched when a
+   * limit of the machine would be passed, with the limit's name and value in `limit` and `limitBytes`.
+   */
+  allocateHost(
+    bytes: number,
+    options: { storage: HostStorage; signal?: AbortSignal; onProgress?: (progress: HostMemoryProgress) => void },
+  ): Promise<HostBuffer>
 }

@@ -57,7 +57,7 @@ export class GuardedOffloader implements Offloader {
   }
 
   get pin(): PinDecision {
-    return this.#parts.pin
+    return this.#parts.pinning.current
   }
 
   get modules(): ReadonlyMap<string, PlacedModule> {
@@ -174,8 +174,9 @@ export class GuardedOffloader implements Offloader {
 
   stats(): OffloaderStats {
     this.#lifecycle.require('stats', alive)
-    const { device, pin } = this.#parts
-    return Object.freeze({ ...this.#account.checkedStats(), peakDeviceBytes: device.budget.peakBytes, pinned: pin })
+    const { device, pinning } = this.#parts
+    const peakDeviceBytes = device.budget.peakBytes
+    return Object.freeze({ ...this.#account.checkedStats(), peakDeviceBytes, pinned: pinning.current })
   }
 
   async settledStats(options?: { readonly signal?: AbortSignal }): Promise<OffloaderStats> {

@@ -1,23 +1,24 @@
 import type { HostArena } from './backend.js'
 import { checkSignal, readOptions } from './call-options.js'
 import type { Device, HostBuffer } from './device.js'
-import { SpillwayError } from './errors.js'
+import { isSpillwayError, SpillwayError } from './errors.js'
 import type { LiveBuffers } from './memory-source.js'
-import type { PinDecision } from './pin-memory.js'
+import type { Pinning } from './pin-memory.js'
 import { printable } from './printable.js'
+
+type AllocateOptions = NonNullable<Parameters<HostArena['allocate']>[1]>
 
 /** Host memory as the pin decision wants it, live bytes counted. `check` throws when the offloader is disposed. */
 export function hostArena(
   device: Device,
-  pin: PinDecision,
+  pinning: Pinning,
   live: LiveBuffers<HostBuffer>,
   check: () => void,
 ): HostArena {
-  const storage = pin.pin ? 'pinned' : 'pageable'
   return Object.freeze({
-    async allocate(bytes: number, options?: { signal?: AbortSignal }) {
+    async allocate(bytes: number, options?: AllocateOptions) {
       check()
-      const { signal } = readOptions(options, 'allocate', ['signal'])
+      const { signal, onProgress } = readOptions(options, 'allocate', ['signal', 'onProgress'])
       checkSignal(signal, 'allocate')
       if (!Number.isSafeInteger(bytes) || bytes < 1) {
         throw new SpillwayError(
@@ -25,7 +26,10 @@ export function hostArena(
           `host memory comes in whole bytes, not ${printable(bytes)}`,
         )
       }
-      const buffer = await device.allocateHost(bytes, signal === undefined ? { storage } : { storage, signal })
+      const buffer = await pinnedOrPageable(device, pinning, bytes, {
+        ...(signal === undefined ? {} : { signal }),
+        ...(onProgress === undefined ? {} : { onProgress }),
+      })
       try {
         check()
       } catch (error) {
@@ -33,8 +37,34 @@ export function hostArena(
         await buffer.dispose()
         throw error
       }
-      live.add(storage, buffer)
+      live.add(buffer.storage, buffer)
       return buffer
     },
   })
+}
+
+async function pinnedOrPageable(
+  device: Device,
+  pinning: Pinning,
+  bytes: number,
+  options: AllocateOptions,
+): Promise<HostBuffer> {
+  if (!pinning.current.pin) return await device.allocateHost(bytes, { ...options, storage: 'pageable' })
+  try {
+    return await device.allocateHost(bytes, { ...options, storage: 'pinned' })
+  } catch (error) {
+    if (!pinning.mayFallBack || !isRefusedByLimit(error)) throw error
+    // Pageable memory, which may be swapped out, need not have that limit; when it has, the first error says more.
+    const buffer = await device.allocateHost(bytes, { ...options, storage: 'pageable' }).catch((second: unknown) => {
+      throw isRefusedByLimit(second) ? error : second
+    })
+    pinning.fallBack(bytes, error.message)
+    return buffer
+  }
+}
+
+// Not every device is ours: its errors may have a code and nothing else.
+function isRefusedByLimit(error: unknown): error is SpillwayError {
+  if (!isSpillwayError(error, 'SPILLWAY_OUT_OF_MEMORY')) return false
+  return typeof (error as Partial<SpillwayError>).details?.limit === 'string'
 }

@@ -22,12 +22,12 @@ export class OffloadAccount {
    * core's differ for good, and the offloader has failed.
    */
   accept(call: 'wrapModules' | 'replaceParameters' | 'postInit', specs: readonly ModuleSpec[], result: unknown): void {
-    const { device, pin, lifecycle } = this.#parts
+    const { device, pinning, lifecycle } = this.#parts
     const rules: PlacementRules = {
       backend: this.#name,
       call,
       phase: call === 'postInit' ? 'ready' : 'loading',
-      pin,
+      pin: pinning.decision,
       unifiedMemory: device.capabilities.unifiedMemory,
       others: this.record.own(specs),
     }

@@ -8,7 +8,7 @@ import { hostArena } from './host-arena.js'
 import { Lifecycle } from './lifecycle.js'
 import { countedSource, LiveBuffers } from './memory-source.js'
 import type { OffloaderOptions } from './offloader.js'
-import { type PinDecision, pinPolicy, shouldPinMemory } from './pin-memory.js'
+import { Pinning, pinPolicy, shouldPinMemory } from './pin-memory.js'
 import { printable } from './printable.js'
 import { checkOffloaderSteps, checkResidencySteps, misbehaved } from './steps-check.js'
 
@@ -24,7 +24,7 @@ interface OpenedBackend<S> {
 export interface OpenedBackends {
   readonly device: Device
   readonly compute: Stream
-  readonly pin: PinDecision
+  readonly pinning: Pinning
   readonly lifecycle: Lifecycle
   /** The device's counter before any backend was made. */
   readonly hostToDeviceBytesBefore: number
@@ -69,9 +69,12 @@ export async function openBackends(options: OffloaderOptions): Promise<OpenedBac
   const plan = checkPlan(given.plan)
   const composition = composeBackends(given.backends)
   const environment = checkEnvironment(given.environment)
-  const pin = Object.freeze(shouldPinMemory(device.capabilities, pinPolicy(given.pin ?? 'auto', environment)))
-  requirePinning(composition.placement, pin)
-  if (composition.residency !== undefined) requirePinning(composition.residency, pin)
+  const policy = pinPolicy(given.pin ?? 'auto', environment)
+  const pin = shouldPinMemory(device.capabilities, policy)
+  const { placement: chosen, residency: pool } = composition
+  const backends = pool === undefined ? [chosen] : [chosen, pool]
+  for (const backend of backends) requirePinning(backend, pin)
+  const pinning = new Pinning(pin, policy.setting === 'auto' && backends.every(({ supports }) => supports.unpinned))
 
   const hostToDeviceBytesBefore = device.counters().hostToDeviceBytes
   const lifecycle = new Lifecycle()
@@ -95,7 +98,7 @@ export async function openBackends(options: OffloaderOptions): Promise<OpenedBac
       pin,
       plan,
       budget: device.budget,
-      host: hostArena(device, pin, live.host, check),
+      host: hostArena(device, pinning, live.host, check),
       memory: (tag: Tag) => countedSource(source, tag),
     })
     try {
@@ -120,13 +123,13 @@ export async function openBackends(options: OffloaderOptions): Promise<OpenedBac
     return {
       device,
       compute,
-      pin,
+      pinning,
       lifecycle,
       hostToDeviceBytesBefore,
       placement,
       residency,
       memory: (tag) => countedSource(engine, tag),
-      host: hostArena(device, pin, new LiveBuffers(), check),
+      host: hostArena(device, pinning, new LiveBuffers(), check),
     }
   } catch (error) {
     // The first failure is the one to report.

@@ -1,3 +1,4 @@
+import { formatBytes } from './bytes.js'
 import type { DeviceCapabilities } from './device.js'
 import type { Environment } from './environment.js'
 import { SpillwayError } from './errors.js'
@@ -7,6 +8,39 @@ import { printable } from './printable.js'
 export interface PinDecision {
   readonly pin: boolean
   readonly reason: string
+}
+
+/** The decision of one offloader, and whether it could be kept. */
+export class Pinning {
+  /** As decided at first: what backends are told. */
+  readonly decision: PinDecision
+  readonly #mayFallBack: boolean
+  #current: PinDecision
+
+  /** mayFallBack: nobody demanded pinned memory, neither the user nor a backend. */
+  constructor(decision: PinDecision, mayFallBack: boolean) {
+    this.decision = Object.freeze(decision)
+    this.#current = this.decision
+    this.#mayFallBack = mayFallBack
+  }
+
+  /** As it is: not pinned as soon as some host memory is not. */
+  get current(): PinDecision {
+    return this.#current
+  }
+
+  get mayFallBack(): boolean {
+    return this.#mayFallBack && this.decision.pin
+  }
+
+  /** `bytes` could not be pinned, for `reason`. From now on nothing is. */
+  fallBack(bytes: number, reason: string): void {
+    if (!this.#current.pin) return
+    this.#current = Object.freeze({
+      pin: false,
+      reason: `${formatBytes(bytes)} could not be pinned, and are pageable, as is what came after: ${reason}`,
+    })
+  }
 }
 
 export type PinSetting = 'auto' | 'on' | 'off'

@@ -6,11 +6,13 @@
 #include <atomic>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "budget.hpp"
 #include "counters.hpp"
+#include "host_memory/host_allocation.hpp"
 #include "object.hpp"
 
 namespace spillway::device {
@@ -36,6 +38,10 @@ class Device : public Object {
   virtual Stream* create_stream(uint32_t priority) = 0;
   virtual Event* create_event() = 0;
   virtual Buffer* create_buffer(uint32_t storage, uint64_t bytes, const std::string& tag, Stream* stream) = 0;
+  /// Host memory of what `allocation` has reserved. Takes as long as the system takes.
+  virtual Buffer* create_host_buffer(uint32_t storage, uint64_t bytes, HostAllocation& allocation) = 0;
+  /// Where host memory is near the device, on a machine where that makes a difference.
+  virtual std::optional<int> numa_node() const { return std::nullopt; }
   /// What an allocation could get now: what the budget leaves, and no more than others leave free.
   virtual uint64_t available_bytes() = 0;
   /// Calls back once everything enqueued on any stream so far is done; from then on new work is refused.

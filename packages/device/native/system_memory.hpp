@@ -5,13 +5,12 @@
 namespace spillway::device {
 
 struct SystemMemory {
+  /// Of the machine, or the tightest limit of the control groups.
   uint64_t total_bytes;
-  /// What can be had without swapping, by the kernel's estimate and the control group's limit.
+  /// What can be had without swapping, by the kernel's estimate and the groups' limits, less what is granted already.
   uint64_t available_bytes;
 };
 
 SystemMemory read_system_memory();
-/// Throws OUT_OF_MEMORY: past what it has left the system kills instead of refusing.
-void require_available_host_memory(uint64_t bytes);
 
 }  // namespace spillway::device

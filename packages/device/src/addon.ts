@@ -94,7 +94,18 @@ export interface DeviceAddon {
   launchGraph(stream: NativeHandle, graph: NativeHandle): void
   nodeCount(graph: NativeHandle): number
   bufferCreate(device: NativeHandle, bytes: number, tag: string, stream: NativeHandle | undefined): NativeHandle
-  hostBufferCreate(device: NativeHandle, bytes: number, storage: number): Promise<NativeHandle>
+  hostAllocate(
+    device: NativeHandle,
+    sizes: readonly number[],
+    storage: number,
+  ): {
+    readonly buffers: readonly Promise<NativeHandle>[]
+    readonly cancel: () => void
+    readonly takenBytes: () => number
+  }
+  hostRelease(buffer: NativeHandle): Promise<void> | undefined
+  hostMemory(device: NativeHandle): import('./host-memory.js').HostMemoryReport
+  readMemoryLimitsFrom(root: string): void
   bufferInfo(buffer: NativeHandle): [bytes: number, storage: number, pointer: bigint]
   hostWrite(buffer: NativeHandle, offset: number, source: Uint8Array): void
   hostRead(buffer: NativeHandle, offset: number, bytes: number): Uint8Array

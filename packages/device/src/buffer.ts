@@ -37,6 +37,13 @@ export class NativeHostBuffer extends NativeObject implements HostBuffer {
     this.storage = storage
   }
 
+  /** Resolves when the memory is the system's again, unless work that is enqueued still uses it. */
+  override async dispose(): Promise<void> {
+    const released = addon().hostRelease(handleOf(this))
+    await super.dispose()
+    await released
+  }
+
   write(source: Uint8Array, offset = 0): void {
     addon().hostWrite(handleOf(this), offset, source)
   }

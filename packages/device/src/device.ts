@@ -4,16 +4,16 @@ import {
   type DeviceBudget,
   type DeviceCapabilities,
   type DeviceCounters,
-  type HostStorage,
   printable,
   SpillwayError,
   type StreamPriority,
-  throwIfAborted,
 } from '@spillway/core'
 import { addon, type NativeHandle } from './addon.js'
-import { NativeDeviceBuffer, NativeHostBuffer, storageCodes } from './buffer.js'
-import { checkSignal, readOptions } from './call-options.js'
+import { NativeDeviceBuffer, type NativeHostBuffer } from './buffer.js'
+import { readOptions } from './call-options.js'
 import { FailureInjection } from './failure-injection.js'
+import { allocateHostParts, type HostAllocationOptions } from './host-allocation.js'
+import type { HostMemoryReport } from './host-memory.js'
 import { NativeKernel } from './kernel.js'
 import { handleOf, NativeObject, ownBy, ownerOf } from './native-object.js'
 import { OrderChecker } from './order-checker.js'
@@ -101,27 +101,33 @@ export class NativeDevice extends NativeObject implements Device {
     }
   }
 
-  async allocateHost(
-    bytes: number,
-    options: { storage: HostStorage; signal?: AbortSignal },
-  ): Promise<NativeHostBuffer> {
-    const device = handleOf(this)
-    const { storage, signal } = readOptions(options, 'allocateHost', ['storage', 'signal'])
-    checkSignal(signal, 'allocateHost')
-    throwIfAborted(signal, 'allocating host memory')
-    const code = typeof storage === 'string' ? storageCodes.get(storage) : undefined
-    if (code === undefined) {
-      throw new SpillwayError(
-        'SPILLWAY_INVALID_ARGUMENT',
-        `host memory is ${[...storageCodes.keys()].join(', ')}, not ${printable(storage)}`,
-      )
-    }
-    const buffer = new NativeHostBuffer(await addon().hostBufferCreate(device, bytes, code), storage)
-    if (signal?.aborted) {
-      await buffer.dispose()
-      throwIfAborted(signal, 'allocating host memory')
-    }
-    return buffer
+  /**
+   * Exact size, one buffer. Pinned and mapped memory is resident when the promise resolves. Limits of machine and control
+   * groups are read before anything is touched: SPILLWAY_OUT_OF_MEMORY names the one that is too low. An abort
+   * gives back what there is at once.
+   */
+  async allocateHost(bytes: number, options: HostAllocationOptions): Promise<NativeHostBuffer> {
+    for await (const buffer of allocateHostParts(handleOf(this), [bytes], options, 'allocateHost')) return buffer
+    throw new SpillwayError('SPILLWAY_INTERNAL', 'an allocation ended without a buffer')
+  }
+
+  /**
+   * Many buffers as one request: limits are asked once, for all of them, then they are made in this order. Each is
+   * delivered as soon as it is what it was asked for, so that work with the first goes on while the last is pinned.
+   * Each is memory of its own, with a registration of its own where it is large: none straddles two, and each goes back
+   * to the system when it is disposed. What is delivered is the caller's; leaving the loop, an abort or a failure gives
+   * back the rest. Throws, when iterated, what allocateHost throws.
+   */
+  allocateHostParts(
+    sizes: readonly number[],
+    options: HostAllocationOptions,
+  ): AsyncGenerator<NativeHostBuffer, void, undefined> {
+    return allocateHostParts(handleOf(this), sizes, options, 'allocateHostParts')
+  }
+
+  /** Cheap: reads some small files. */
+  hostMemory(): HostMemoryReport {
+    return addon().hostMemory(handleOf(this))
   }
 
   /**

@@ -4,16 +4,18 @@ import { readOptions } from './call-options.js'
 import { ownBy, ownerOf } from './native-object.js'
 
 /** Where the host device can be made to fail. In the order of the addon's enumeration. */
-const failurePoints = ['allocation', 'copy', 'launch', 'event', 'mapping', 'stream', 'capture'] as const
+const failurePoints = ['allocation', 'copy', 'launch', 'event', 'mapping', 'stream', 'capture', 'pinning'] as const
 
 /**
- * - `allocation`: device, host and physical memory; fails with SPILLWAY_OUT_OF_MEMORY, all others with SPILLWAY_SYSTEM
+ * - `allocation`: device, host and physical memory; fails with SPILLWAY_OUT_OF_MEMORY, as does `pinning`, all others with
+ *   SPILLWAY_SYSTEM
  * - `copy`: copies and fills
  * - `launch`: kernels and graphs
  * - `event`: creating, recording, waiting
  * - `mapping`: reserving, mapping, unmapping addresses, and buffers over them
  * - `stream`: creating, synchronizing
  * - `capture`: beginning, ending
+ * - `pinning`: host memory that has its pages, about to be pinned or mapped
  */
 export type FailurePoint = (typeof failurePoints)[number]
 

@@ -4,6 +4,8 @@ export type { NativeHandle, NativeTable } from './addon.js'
 export { NativeDeviceBuffer, NativeHostBuffer } from './buffer.js'
 export { NativeDevice } from './device.js'
 export type { FailureInjection, FailurePoint, InjectedFailure } from './failure-injection.js'
+export type { HostAllocationOptions } from './host-allocation.js'
+export type { HostMemoryReport } from './host-memory.js'
 export { type KernelAccess, type KernelLaunch, NativeKernel } from './kernel.js'
 export { handleOf } from './native-object.js'
 export {

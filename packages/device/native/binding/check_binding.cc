@@ -56,8 +56,8 @@ host::HostDevice& host_of(const Napi::CallbackInfo& info) {
   return *device;
 }
 
-constexpr std::array<const char*, host::kAnyFailurePoint> kPoints = {"allocation", "copy",   "launch", "event",
-                                                                     "mapping",    "stream", "capture"};
+constexpr std::array<const char*, host::kAnyFailurePoint> kPoints = {"allocation", "copy",   "launch",  "event",
+                                                                     "mapping",    "stream", "capture", "pinning"};
 
 // armFailure(device, at: index of a failure point or their count for any, number)
 Napi::Value arm_failure(const Napi::CallbackInfo& info) {

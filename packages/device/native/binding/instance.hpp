@@ -108,5 +108,6 @@ void export_cuda(Napi::Env env, Napi::Object exports);
 void export_check(Napi::Env env, Napi::Object exports);
 void export_stream(Napi::Env env, Napi::Object exports);
 void export_memory(Napi::Env env, Napi::Object exports);
+void export_host_memory(Napi::Env env, Napi::Object exports);
 
 }  // namespace spillway::device::binding

@@ -1,6 +1,5 @@
 #include <cstring>
 #include <string>
-#include <thread>
 
 #include "../same_device.hpp"
 #include "instance.hpp"
@@ -24,19 +23,6 @@ Napi::Value buffer_create(const Napi::CallbackInfo& info) {
   }
   uint64_t bytes = to_size(info[1], "bytes");
   return make_handle(info.Env(), device.create_buffer(SPILLWAY_STORAGE_DEVICE, bytes, tag_of(info[2]), stream));
-}
-
-// hostBufferCreate(device, bytes, storage): a promise, since pinning takes as long as the system takes
-Napi::Value host_buffer_create(const Napi::CallbackInfo& info) {
-  Ref<Device> device(&object_of<Device>(info[0], SPILLWAY_KIND_DEVICE));
-  uint64_t bytes = to_size(info[1], "bytes");
-  uint32_t storage = to_uint32(info[2], "storage");
-  if (storage < SPILLWAY_STORAGE_MAPPED || storage > SPILLWAY_STORAGE_PAGEABLE) {
-    throw_invalid(info.Env(), "storage must be mapped, pinned or pageable");
-  }
-  return make_on_thread(info.Env(), "buffer_create", [device = std::move(device), bytes, storage] {
-    return device->create_buffer(storage, bytes, "", nullptr);
-  });
 }
 
 // bufferInfo(buffer): [bytes, storage, pointer]
@@ -130,7 +116,6 @@ Napi::Value range_buffer(const Napi::CallbackInfo& info) {
 
 void export_memory(Napi::Env env, Napi::Object exports) {
   export_function<buffer_create>(env, exports, "bufferCreate");
-  export_function<host_buffer_create>(env, exports, "hostBufferCreate");
   export_function<buffer_info>(env, exports, "bufferInfo");
   export_function<host_write>(env, exports, "hostWrite");
   export_function<host_read>(env, exports, "hostRead");

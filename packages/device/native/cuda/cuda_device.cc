@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "../failure.hpp"
+#include "../host_memory/numa_node.hpp"
 #include "cuda_buffer.hpp"
 #include "cuda_graph.hpp"
 #include "cuda_stream.hpp"
@@ -55,6 +56,9 @@ CudaDevice::CudaDevice(int32_t index, uint64_t limit_bytes)
     compute_capability_ = attribute(kComputeCapabilityMajor) * 10 + attribute(kComputeCapabilityMinor);
     multiprocessors_ = attribute(kMultiprocessors);
     unified_ = attribute(kIntegrated) != 0 || attribute(kUsesHostPageTables) != 0;
+    char pci_address[32] = "";
+    SPILLWAY_CUDA(cuDeviceGetPCIBusId, pci_address, sizeof pci_address, number_);
+    numa_node_ = numa_node_of("", pci_address);
     SPILLWAY_CUDA(cuCtxGetStreamPriorityRange, &lowest_priority_, &highest_priority_);
     if (driver().virtual_memory && attribute(kVirtualMemory) != 0) {
       MemoryProperties properties;
@@ -164,27 +168,27 @@ Event* CudaDevice::create_event() {
   return new CudaEvent(*this);
 }
 
-void CudaDevice::check_size(const char* call, uint64_t bytes) const {
-  if (bytes == 0 || bytes > (uint64_t{1} << 52)) {
-    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, call, "a buffer has from 1 to 2^52 bytes, not %llu",
-         static_cast<unsigned long long>(bytes));
+Buffer* CudaDevice::create_buffer(uint32_t storage, uint64_t bytes, const std::string& tag, Stream* stream) {
+  if (storage != SPILLWAY_STORAGE_DEVICE) {
+    HostAllocation allocation;
+    return create_host_buffer(storage, bytes, allocation);
   }
+  enter("buffer_create");
+  check_buffer_bytes(bytes);
+  if (stream && stream->capturing()) {
+    fail(SPILLWAY_STATUS_CAPTURE, "buffer_create",
+         "device memory cannot be allocated on a stream that is being captured; allocate it before");
+  }
+  return new DeviceMemory(*this, bytes, tag);
 }
 
-Buffer* CudaDevice::create_buffer(uint32_t storage, uint64_t bytes, const std::string& tag, Stream* stream) {
+Buffer* CudaDevice::create_host_buffer(uint32_t storage, uint64_t bytes, HostAllocation& allocation) {
   enter("buffer_create");
-  check_size("buffer_create", bytes);
-  if (storage == SPILLWAY_STORAGE_DEVICE) {
-    if (stream && stream->capturing()) {
-      fail(SPILLWAY_STATUS_CAPTURE, "buffer_create",
-           "device memory cannot be allocated on a stream that is being captured; allocate it before");
-    }
-    return new DeviceMemory(*this, bytes, tag);
-  }
+  check_buffer_bytes(bytes);
   if (storage < SPILLWAY_STORAGE_MAPPED || storage > SPILLWAY_STORAGE_PAGEABLE) {
     fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "buffer_create", "no such storage kind: %u", storage);
   }
-  return new HostMemory(*this, storage, bytes);
+  return new HostMemory(*this, storage, bytes, allocation);
 }
 
 static void check_granular(const char* call, uint64_t bytes, uint64_t granularity) {

@@ -28,6 +28,8 @@ class CudaDevice final : public Device {
   Stream* create_stream(uint32_t priority) override;
   Event* create_event() override;
   Buffer* create_buffer(uint32_t storage, uint64_t bytes, const std::string& tag, Stream* stream) override;
+  Buffer* create_host_buffer(uint32_t storage, uint64_t bytes, HostAllocation& allocation) override;
+  std::optional<int> numa_node() const override { return numa_node_; }
   /// 0 once the device is lost.
   uint64_t available_bytes() override;
   void close(std::function<void()> done) override;
@@ -60,12 +62,12 @@ class CudaDevice final : public Device {
 
  private:
   std::vector<std::shared_ptr<StreamQueue>> queues();
-  void check_size(const char* call, uint64_t bytes) const;
 
   const DeviceNumber number_;
   Context context_ = nullptr;
   std::string name_;
   uint64_t granularity_ = 0;
+  std::optional<int> numa_node_;
   bool unified_ = false;
   int32_t multiprocessors_ = 0;
   int32_t compute_capability_ = 0;

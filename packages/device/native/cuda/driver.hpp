@@ -28,6 +28,7 @@ inline constexpr Result kSuccess = 0;
 inline constexpr Result kInvalidValue = 1;
 inline constexpr Result kOutOfMemory = 2;
 inline constexpr Result kNotReady = 600;
+inline constexpr Result kOperatingSystem = 304;
 inline constexpr Result kOutOfResources = 701;
 
 struct MemoryLocation {
@@ -85,6 +86,7 @@ static_assert(sizeof(LaunchConfiguration) == 56);
   X(cuDeviceGet, 2000, DeviceNumber*, int32_t)                                           \
   X(cuDeviceGetName, 2000, char*, int32_t, DeviceNumber)                                 \
   X(cuDeviceGetAttribute, 2000, int32_t*, int32_t, DeviceNumber)                         \
+  X(cuDeviceGetPCIBusId, 4010, char*, int32_t, DeviceNumber)                             \
   X(cuDeviceTotalMem, 3020, size_t*, DeviceNumber)                                       \
   X(cuDevicePrimaryCtxRetain, 7000, Context*, DeviceNumber)                              \
   X(cuDevicePrimaryCtxRelease, 11000, DeviceNumber)                                      \
@@ -97,6 +99,8 @@ static_assert(sizeof(LaunchConfiguration) == 56);
   X(cuPointerGetAttribute, 4000, void*, int32_t, Address)                                \
   X(cuMemHostAlloc, 2020, void**, size_t, uint32_t)                                      \
   X(cuMemFreeHost, 2000, void*)                                                          \
+  X(cuMemHostRegister, 6050, void*, size_t, uint32_t)                                    \
+  X(cuMemHostUnregister, 4000, void*)                                                    \
   X(cuMemcpyAsync, 4000, Address, Address, size_t, StreamHandle)                         \
   X(cuMemsetD8Async, 3020, Address, uint8_t, size_t, StreamHandle)                       \
   X(cuStreamCreateWithPriority, 5050, StreamHandle*, uint32_t, int32_t)                  \

@@ -3,7 +3,6 @@
 #include <cstring>
 
 #include "../failure.hpp"
-#include "../system_memory.hpp"
 #include "host_device.hpp"
 
 namespace spillway::device::host {
@@ -69,19 +68,30 @@ DeviceMemory::~DeviceMemory() {
   host_device->give_block(std::move(*block_));
 }
 
-HostMemory::HostMemory(HostDevice& device, uint32_t storage, uint64_t bytes)
+HostMemory::HostMemory(HostDevice& device, uint32_t storage, uint64_t bytes, HostAllocation& allocation)
     : HostBuffer(SPILLWAY_KIND_HOST_BUFFER, device, storage, bytes, "") {
-  require_available_host_memory(bytes);
-  const uint64_t whole_pages = round_up(bytes, MemoryFile::page_bytes());
+  allocation.reserve(storage, bytes);
+  allocation.check();
+  const bool pins = storage != SPILLWAY_STORAGE_PAGEABLE;
   TwinCheck* twins = device.twin_check();
   if (twins && storage == SPILLWAY_STORAGE_MAPPED) {
-    extent_.emplace(device.host_memory_file().take(whole_pages));
+    extent_.emplace(device.host_memory_file().take(round_up(bytes, MemoryFile::page_bytes())));
     mapping_.emplace(Mapping::of(*extent_));
     guarded_.emplace(Mapping::of(*extent_));
+    allocation.took(bytes);
   } else {
-    mapping_.emplace(Mapping::anonymous(whole_pages));
+    region_.emplace(HostRegion::for_buffer(bytes));
+    // Pageable memory gets its pages when it is written, as everywhere; nobody can wait for that here.
+    if (pins)
+      region_->touch(allocation, {});
+    else
+      allocation.took(bytes);
   }
-  data_ = mapping_->data();
+  if (pins) {
+    device.failures().pass(FailurePoint::kPinning, "pin");
+    allocation.check();
+  }
+  data_ = mapping_ ? mapping_->data() : region_->data();
   kernel_data_ = guarded_ ? guarded_->data() : data_;
   if (twins) history_ = std::make_unique<AccessHistory>(bytes, true);
   if (guarded_) {

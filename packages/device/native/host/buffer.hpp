@@ -7,6 +7,7 @@
 #include <string>
 
 #include "../device.hpp"
+#include "../host_memory/host_region.hpp"
 #include "check/access_history.hpp"
 #include "memory_file.hpp"
 
@@ -82,10 +83,11 @@ class DeviceMemory final : public HostBuffer {
   std::optional<Mapping> guarded_;
 };
 
-/// Host memory. The host device pins by marking; it never calls mlock, whose usual limit is 8 MiB.
+/// Host memory. The host device pins by giving the memory its pages at once and marking it; it never calls mlock, whose
+/// usual limit is 8 MiB.
 class HostMemory final : public HostBuffer {
  public:
-  HostMemory(HostDevice& device, uint32_t storage, uint64_t bytes);
+  HostMemory(HostDevice& device, uint32_t storage, uint64_t bytes, HostAllocation& allocation);
   ~HostMemory() override;
   /// By address: it has no other that counts.
   void visit_physical(uint64_t offset, uint64_t bytes, const VisitPhysical& visit) const override {
@@ -93,7 +95,8 @@ class HostMemory final : public HostBuffer {
   }
 
  private:
-  // Of a memory file when kernels that read it in place are checked: it is mapped twice then.
+  std::optional<HostRegion> region_;
+  // Instead of a region, of a memory file, when kernels that read it in place are checked: it is mapped twice then.
   std::optional<MemoryFile::Extent> extent_;
   std::optional<Mapping> mapping_;
   std::optional<Mapping> guarded_;

@@ -29,7 +29,8 @@ void FailureInjection::pass(FailurePoint point, const char* call) {
     fired_ = true;
   }
   // As the real thing would fail: the caller cannot tell.
-  fail(point == FailurePoint::kAllocation ? SPILLWAY_STATUS_OUT_OF_MEMORY : SPILLWAY_STATUS_SYSTEM, call,
+  const bool memory = point == FailurePoint::kAllocation || point == FailurePoint::kPinning;
+  fail(memory ? SPILLWAY_STATUS_OUT_OF_MEMORY : SPILLWAY_STATUS_SYSTEM, call,
        "%s failed: a failure injected by injectFailure", call);
 }
 

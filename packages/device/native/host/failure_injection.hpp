@@ -8,7 +8,17 @@
 
 namespace spillway::device::host {
 
-enum class FailurePoint : uint32_t { kAllocation, kCopy, kLaunch, kEvent, kMapping, kStream, kCapture, kCount };
+enum class FailurePoint : uint32_t {
+  kAllocation,
+  kCopy,
+  kLaunch,
+  kEvent,
+  kMapping,
+  kStream,
+  kCapture,
+  kPinning,
+  kCount
+};
 inline constexpr uint32_t kAnyFailurePoint = static_cast<uint32_t>(FailurePoint::kCount);
 
 class FailureInjection {

@@ -80,25 +80,28 @@ Event* HostDevice::create_event() {
 }
 
 Buffer* HostDevice::create_buffer(uint32_t storage, uint64_t bytes, const std::string& tag, Stream* stream) {
+  if (storage != SPILLWAY_STORAGE_DEVICE) {
+    HostAllocation allocation;
+    return create_host_buffer(storage, bytes, allocation);
+  }
   check_open("buffer_create");
-  // Above this, rounding up to pages could overflow; no machine has it.
-  if (bytes == 0 || bytes > (uint64_t{1} << 52)) {
-    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "buffer_create", "a buffer has from 1 to 2^52 bytes, not %llu",
-         static_cast<unsigned long long>(bytes));
+  check_buffer_bytes(bytes);
+  if (stream && stream->capturing()) {
+    fail(SPILLWAY_STATUS_CAPTURE, "buffer_create",
+         "device memory cannot be allocated on a stream that is being captured; allocate it before");
   }
-  if (storage == SPILLWAY_STORAGE_DEVICE) {
-    if (stream && stream->capturing()) {
-      fail(SPILLWAY_STATUS_CAPTURE, "buffer_create",
-           "device memory cannot be allocated on a stream that is being captured; allocate it before");
-    }
-    failures_.pass(FailurePoint::kAllocation, "buffer_create");
-    return new DeviceMemory(*this, bytes, tag);
-  }
+  failures_.pass(FailurePoint::kAllocation, "buffer_create");
+  return new DeviceMemory(*this, bytes, tag);
+}
+
+Buffer* HostDevice::create_host_buffer(uint32_t storage, uint64_t bytes, HostAllocation& allocation) {
+  check_open("buffer_create");
+  check_buffer_bytes(bytes);
   if (storage < SPILLWAY_STORAGE_MAPPED || storage > SPILLWAY_STORAGE_PAGEABLE) {
     fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "buffer_create", "no such storage kind: %u", storage);
   }
   failures_.pass(FailurePoint::kAllocation, "buffer_create");
-  return new HostMemory(*this, storage, bytes);
+  return new HostMemory(*this, storage, bytes, allocation);
 }
 
 uint64_t HostDevice::available_bytes() { return std::min(budget().rest_bytes(), read_system_memory().available_bytes); }

@@ -37,6 +37,7 @@ class HostDevice final : public Device {
   Stream* create_stream(uint32_t priority) override;
   Event* create_event() override;
   Buffer* create_buffer(uint32_t storage, uint64_t bytes, const std::string& tag, Stream* stream) override;
+  Buffer* create_host_buffer(uint32_t storage, uint64_t bytes, HostAllocation& allocation) override;
   uint64_t available_bytes() override;
   void close(std::function<void()> done) override;
   uint64_t virtual_memory_granularity() const override;

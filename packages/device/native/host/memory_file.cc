@@ -86,12 +86,6 @@ Mapping Mapping::of(const MemoryFile::Extent& extent) {
   return Mapping(data, extent.bytes());
 }
 
-Mapping Mapping::anonymous(uint64_t bytes) {
-  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data == MAP_FAILED) fail_system("mmap", errno, "the system has no host memory of this size");
-  return Mapping(data, bytes);
-}
-
 Mapping Mapping::reserved(uint64_t bytes) {
   void* data = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) fail_system("mmap", errno, "the address space has no free range of this size");

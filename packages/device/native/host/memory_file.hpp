@@ -53,8 +53,6 @@ class Mapping {
  public:
   /// Of an extent, readable and writable.
   static Mapping of(const MemoryFile::Extent& extent);
-  /// Zeroed memory of its own.
-  static Mapping anonymous(uint64_t bytes);
   /// Addresses without memory; reading them faults.
   static Mapping reserved(uint64_t bytes);
   Mapping(Mapping&& other) noexcept;
