@@ -115,7 +115,6 @@ static_assert(sizeof(LaunchConfiguration) == 56);
   X(cuEventCreate, 2000, EventHandle*, uint32_t)                                         \
   X(cuEventRecord, 2000, EventHandle, StreamHandle)                                      \
   X(cuEventQuery, 2000, EventHandle)                                                     \
-  X(cuEventSynchronize, 2000, EventHandle)                                               \
   X(cuEventDestroy, 4000, EventHandle)                                                   \
   X(cuModuleLoadData, 2000, ModuleHandle*, const void*)                                  \
   X(cuModuleUnload, 2000, ModuleHandle)                                                  \
