@@ -6,6 +6,7 @@ import { join } from 'node:path'
 const folders = [
   'native/include',
   'tests/abi/native',
+  'tests/allocator/native',
   ...readdirSync('packages').map((name) => join('packages', name, 'native')),
 ]
 const files = folders.flatMap((folder) => {

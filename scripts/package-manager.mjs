@@ -61,7 +61,13 @@ export function fetchPnpm(root, run) {
 function installKey(root) {
   const hash = createHash('sha256').update(process.version)
   const manifests = readdirSync(join(root, 'packages')).map((name) => `packages/${name}/package.json`)
-  manifests.push('package.json', 'native/package.json', 'tests/abi/package.json', 'examples/generate/package.json')
+  manifests.push(
+    'package.json',
+    'native/package.json',
+    'tests/abi/package.json',
+    'tests/allocator/package.json',
+    'examples/generate/package.json',
+  )
   for (const file of ['pnpm-lock.yaml', 'pnpm-workspace.yaml', ...manifests]) {
     hash.update(`\0${file}\0`).update(readIfThere(join(root, file)))
   }

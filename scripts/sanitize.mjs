@@ -41,6 +41,7 @@ const tests = [
   'packages/prefetch',
   'packages/decoder',
   'tests/abi',
+  'tests/allocator',
   'tests/checker',
   'tests/fuzz',
   'tests/order',

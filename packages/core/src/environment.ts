@@ -12,8 +12,15 @@ export interface Environment {
   readonly check: boolean
   /** `SPILLWAY_ADVERSARIAL_SEED`: host devices work in the worst order this seed finds; undefined: as fast as they can. */
   readonly adversarialSeed: number | undefined
+  /** `SPILLWAY_ALLOC_CONF`, or else the first PyTorch variable that says something: unread, with its name. */
+  readonly allocatorConf: AllocatorConf | undefined
   /** `FORCE_COLOR` and `NO_COLOR`: what the user wants; undefined: decide by the terminal. */
   readonly color: boolean | undefined
+}
+
+export interface AllocatorConf {
+  readonly variable: 'SPILLWAY_ALLOC_CONF' | 'PYTORCH_ALLOC_CONF' | 'PYTORCH_CUDA_ALLOC_CONF'
+  readonly value: string
 }
 
 export type NativeVariant = 'address' | 'undefined' | 'thread'
@@ -29,6 +36,7 @@ export function readEnvironment(env: EnvironmentVariables = process.env): Enviro
     nativeVariant: readNativeVariant(env),
     check: readSwitch(env, 'SPILLWAY_CHECK'),
     adversarialSeed: readAdversarialSeed(env),
+    allocatorConf: readAllocatorConf(env),
     color: readColor(env),
   })
 }
@@ -66,6 +74,17 @@ function readAdversarialSeed(env: EnvironmentVariables): number | undefined {
   const seed = Number(value)
   if (/^\d{1,10}$/.test(value) && seed < 2 ** 32) return seed
   throw invalid('SPILLWAY_ADVERSARIAL_SEED', value, 'a whole number from 0 to 4294967295, or nothing')
+}
+
+function readAllocatorConf(env: EnvironmentVariables): AllocatorConf | undefined {
+  for (const [variable, value] of [
+    ['SPILLWAY_ALLOC_CONF', env.SPILLWAY_ALLOC_CONF],
+    ['PYTORCH_ALLOC_CONF', env.PYTORCH_ALLOC_CONF],
+    ['PYTORCH_CUDA_ALLOC_CONF', env.PYTORCH_CUDA_ALLOC_CONF],
+  ] as const) {
+    if (value !== undefined && value.trim() !== '') return Object.freeze({ variable, value })
+  }
+  return undefined
 }
 
 // FORCE_COLOR beats NO_COLOR, and its values mean what they mean to Node.js itself.

@@ -1,0 +1,97 @@
+import { loadNative } from '@spillway/core'
+
+declare const rigHandle: unique symbol
+/** One allocator over one made-up source, and how far each stream is. */
+export type RigHandle = { readonly [rigHandle]: true }
+
+/** As native code takes them: resolved. */
+export interface NativeSettings {
+  readonly maxSplitBytes?: number
+  readonly expandableSegments?: boolean
+  readonly garbageCollectionThreshold?: number
+  readonly roundupPower2Divisions?: number
+}
+
+export interface Statistics {
+  readonly reservedBytes: number
+  readonly liveBytes: number
+  readonly requestedBytes: number
+  readonly peakReservedBytes: number
+  readonly peakLiveBytes: number
+  readonly peakRequestedBytes: number
+  readonly allocations: number
+  readonly frees: number
+  readonly segmentsCreated: number
+  readonly segmentsDestroyed: number
+  readonly outOfMemory: number
+}
+
+interface BlockSnapshot {
+  readonly address: number
+  readonly bytes: number
+  readonly requestedBytes: number
+  readonly state: 'live' | 'idle' | 'pending'
+  readonly tag: string
+  readonly streams: readonly number[]
+}
+
+export interface Snapshot {
+  readonly total: Statistics
+  readonly pools: Readonly<Record<string, Statistics>>
+  readonly liveBytesByTag: Readonly<Record<string, number>>
+  readonly segments: readonly {
+    readonly address: number
+    readonly bytes: number
+    readonly pool: string
+    readonly sizeClass: 'small' | 'large'
+    readonly expandable: boolean
+    readonly blocks: readonly BlockSnapshot[]
+  }[]
+}
+
+interface TraceEvent {
+  readonly kind: 'allocate' | 'free' | 'create-segment' | 'destroy-segment' | 'out-of-memory'
+  readonly tag: string
+  readonly pool: string
+  readonly stream: number
+  readonly address: number
+  readonly bytes: number
+  readonly requestedBytes: number
+  readonly number: number
+  readonly timeNs: number
+}
+
+/** tests/allocator/native: the allocator of @spillway/device by itself. */
+interface AllocatorProbe {
+  /** `mapGranuleBytes` 0: no virtual memory. */
+  create(limitBytes: number, granuleBytes: number, mapGranuleBytes: number): RigHandle
+  /** [id, address, bytes] */
+  allocate(
+    rig: RigHandle,
+    bytes: number,
+    stream: number,
+    tag: string,
+    pool: string,
+    settings: NativeSettings,
+  ): [number, number, number]
+  /** [stream, position, …] */
+  free(rig: RigHandle, id: number, uses: readonly number[]): void
+  complete(rig: RigHandle, stream: number, position: number): void
+  completed(rig: RigHandle, stream: number): number
+  releaseCached(rig: RigHandle, pool?: string): number
+  failAt(rig: RigHandle, call: number, lost: boolean): void
+  statistics(rig: RigHandle): Statistics
+  sourceUsedBytes(rig: RigHandle): number
+  sourceCalls(rig: RigHandle): number
+  snapshot(rig: RigHandle): Snapshot
+  startTrace(rig: RigHandle, capacity: number): void
+  trace(rig: RigHandle): TraceEvent[]
+  /** [kind, address, bytes, …] since the last call; kinds as in `sourceKinds`. */
+  takeSourceEvents(rig: RigHandle): number[]
+  end(rig: RigHandle): void
+  hammer(rig: RigHandle, threads: number, rounds: number, seed: number): number
+  measure(rig: RigHandle, live: number, rounds: number): { allocateNs: number; freeNs: number }
+}
+
+export const sourceKinds = ['create', 'destroy', 'reserve', 'unreserve', 'map', 'unmap'] as const
+export const probe: AllocatorProbe = loadNative<AllocatorProbe>({ from: import.meta.url, name: 'allocator_probe' })
