@@ -44,7 +44,8 @@ async function generate({ backend, memoryLimitBytes, onText }) {
       await model.dispose()
     }
     // Now every copy is done and counted.
-    return { ...live, copiedBytes: device.counters().hostToDeviceBytesByTag.weights ?? 0 }
+    const { hostToDeviceBytesByTag, graphLaunches } = device.counters()
+    return { ...live, copiedBytes: hostToDeviceBytesByTag.weights ?? 0, graphLaunches }
   } finally {
     await device.dispose()
   }
@@ -53,7 +54,8 @@ async function generate({ backend, memoryLimitBytes, onText }) {
 const host = await openDevice('host')
 console.log(bold('Devices'))
 console.log(`  ${host.name}, ${formatBytes(host.budget.limitBytes)} of memory`)
-console.log(dim(`  cuda: ${cudaStatus().reason}`))
+const { gpus, reason } = cudaStatus()
+console.log(dim(`  cuda: ${reason || gpus.map(({ name }) => name).join(', ')}`))
 await host.dispose()
 
 const fileBytes = statSync(join(modelDirectory(), 'model.safetensors')).size
@@ -81,7 +83,10 @@ const offloaded = await generate({
   onText: (text) => process.stdout.write(text.replaceAll('\n', '\n  ')),
 })
 const unlimited = await generate({ backend: none })
-const { stats, pinnedBytes, copiedBytes, timings } = offloaded
+const { stats, pinnedBytes, copiedBytes, graphLaunches, timings } = offloaded
+// Of replayed tokens only the device counts the copies: of each the same.
+const copiedToSlots = copiedBytes - stats.residentBytes
+const replayedBytes = (copiedToSlots - stats.onloadedBytes) / graphLaunches
 
 console.log(bold('\n\nWhat happened'))
 check('offloaded (weights on the host)', formatBytes(stats.offloadedBytes), stats.offloadedBytes > 0)
@@ -94,8 +99,8 @@ check(
 )
 check(
   'copied to slots, as the device counted it',
-  formatBytes(stats.onloadedBytes),
-  stats.onloadedBytes > 10 * stats.offloadedBytes && copiedBytes === stats.onloadedBytes + stats.residentBytes,
+  formatBytes(copiedToSlots),
+  copiedToSlots > 10 * stats.offloadedBytes && Number.isInteger(replayedBytes) && replayedBytes > 0,
 )
 check(
   'peak on the device, cache and scratch included',
