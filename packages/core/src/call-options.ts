@@ -15,22 +15,23 @@ export function reading<T>(call: string, read: () => T, code = 'SPILLWAY_INVALID
 }
 
 /**
- * The fields of an options argument, each read once. Undefined is no options; anything else that is no object, or that
+ * The fields of an options argument, each read once; whether a caller without types left one out is for the one who
+ * reads it. Undefined is no options; anything else that is no object, or that
  * cannot be read, is SPILLWAY_INVALID_ARGUMENT.
  */
 export function readOptions<T extends object, K extends keyof T & string>(
   value: T | undefined,
   call: string,
   keys: readonly K[],
-): Partial<Pick<T, K>> {
-  if (value === undefined) return {}
+): Pick<T, K> {
+  if (value === undefined) return {} as Pick<T, K>
   if (typeof value !== 'object' || value === null) {
     throw new SpillwayError(
       'SPILLWAY_INVALID_ARGUMENT',
       `${call} takes an object with ${keys.join(', ')}, not ${printable(value)}`,
     )
   }
-  return reading(call, () => Object.fromEntries(keys.map((key) => [key, value[key]])) as Partial<Pick<T, K>>)
+  return reading(call, () => Object.fromEntries(keys.map((key) => [key, value[key]])) as Pick<T, K>)
 }
 
 /** Throws SPILLWAY_INVALID_ARGUMENT for anything that is neither undefined nor an AbortSignal. */

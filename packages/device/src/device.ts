@@ -5,12 +5,12 @@ import {
   type DeviceCapabilities,
   type DeviceCounters,
   printable,
+  readOptions,
   SpillwayError,
   type StreamPriority,
 } from '@spillway/core'
 import { addon, type NativeHandle } from './addon.js'
 import { NativeDeviceBuffer, type NativeHostBuffer } from './buffer.js'
-import { readOptions } from './call-options.js'
 import { FailureInjection } from './failure-injection.js'
 import { allocateHostParts, type HostAllocationOptions } from './host-allocation.js'
 import type { HostMemoryReport } from './host-memory.js'

@@ -1,6 +1,5 @@
-import { printable, SpillwayError } from '@spillway/core'
+import { printable, readOptions, SpillwayError } from '@spillway/core'
 import { addon, type NativeHandle } from './addon.js'
-import { readOptions } from './call-options.js'
 import { ownBy, ownerOf } from './native-object.js'
 
 /** Where the host device can be made to fail. In the order of the addon's enumeration. */

@@ -1,7 +1,15 @@
-import { type HostMemoryProgress, type HostStorage, printable, SpillwayError, throwIfAborted } from '@spillway/core'
+import {
+  checkSignal,
+  type HostMemoryProgress,
+  type HostStorage,
+  printable,
+  readOptions,
+  SpillwayError,
+  throwIfAborted,
+} from '@spillway/core'
 import { addon, type NativeHandle } from './addon.js'
 import { NativeHostBuffer, storageCodes } from './buffer.js'
-import { checkSignal, readList, readOptions } from './call-options.js'
+import { readList } from './call-options.js'
 
 export interface HostAllocationOptions {
   readonly storage: HostStorage

@@ -1,7 +1,7 @@
 import { types } from 'node:util'
-import { type DeviceBuffer, type HostBuffer, printable, SpillwayError } from '@spillway/core'
+import { type DeviceBuffer, type HostBuffer, printable, readOptions, SpillwayError } from '@spillway/core'
 import type { NativeHandle } from './addon.js'
-import { readList, readOptions, restBytes } from './call-options.js'
+import { readList, restBytes } from './call-options.js'
 import { handleOf, NativeObject } from './native-object.js'
 
 /** A kernel of an image that a program brought: see `NativeDevice.loadKernel`. */

@@ -1,7 +1,6 @@
 import { availableParallelism, release } from 'node:os'
-import { type DeviceCapabilities, printable, readEnvironment, SpillwayError } from '@spillway/core'
+import { type DeviceCapabilities, printable, readEnvironment, readOptions, SpillwayError } from '@spillway/core'
 import { addon } from './addon.js'
-import { readOptions } from './call-options.js'
 import { NativeDevice } from './device.js'
 import { checkInjectedFailure, type InjectedFailure } from './failure-injection.js'
 

@@ -1,17 +1,19 @@
 import {
   type Copy,
   type CopyRange,
+  checkSignal,
   type DeviceBuffer,
   type Event,
   type Graph,
   type HostBuffer,
+  readOptions,
   SpillwayError,
   type Stream,
   type StreamPriority,
   throwIfAborted,
 } from '@spillway/core'
 import { addon, type NativeHandle } from './addon.js'
-import { checkSignal, readList, readOptions, restBytes } from './call-options.js'
+import { readList, restBytes } from './call-options.js'
 import { type KernelLaunch, type NativeKernel, readLaunch } from './kernel.js'
 import { handleOf, NativeObject } from './native-object.js'
 
