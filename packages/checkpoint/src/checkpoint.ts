@@ -1,5 +1,6 @@
 import { constants as bufferConstants } from 'node:buffer'
 import { stat } from 'node:fs/promises'
+import { totalmem } from 'node:os'
 import { join } from 'node:path'
 import { type DType, SpillwayError, throwIfAborted } from '@spillway/core'
 import { checkpointError, quote } from './checkpoint-error.js'
@@ -255,10 +256,10 @@ async function readHeader(file: CheckpointFile, signal: AbortSignal | undefined)
   return parseSafetensorsHeader(header, file.bytes, file)
 }
 
-/** A tensor's size is its file's at most, checked; but the file may be larger than memory. */
+/** A tensor's size is its file's at most, checked; but the file may be sparse, and larger than memory. */
 function allocate(tensor: CheckpointTensor): Uint8Array {
   try {
-    if (tensor.bytes <= bufferConstants.MAX_LENGTH) return new Uint8Array(tensor.bytes)
+    if (tensor.bytes <= Math.min(bufferConstants.MAX_LENGTH, machineBytes())) return new Uint8Array(tensor.bytes)
   } catch (error) {
     if (!(error instanceof RangeError)) throw error
   }
@@ -266,4 +267,11 @@ function allocate(tensor: CheckpointTensor): Uint8Array {
   throw new SpillwayError('SPILLWAY_OUT_OF_MEMORY', reason, {
     details: { tensor: tensor.name, requestedBytes: tensor.bytes },
   })
+}
+
+// From Node 22 on an array may be of 2^53 bytes, and the system gives addresses for more than it has: the process would
+// be killed while it reads.
+function machineBytes(): number {
+  const limit = process.constrainedMemory()
+  return limit > 0 ? Math.min(limit, totalmem()) : totalmem()
 }
