@@ -123,10 +123,10 @@ function copyDependencies() {
   }
   for (const tool of TOOLS) follow(join(root, 'node_modules', tool))
   for (const folder of [...below('packages'), ...below('examples')]) {
-    const { dependencies = {} } = readPackage(join(root, folder))
-    for (const link of linksIn(join(root, folder, 'node_modules'))) {
-      const name = relative(join(root, folder, 'node_modules'), link)
-      if (dependencies[name] || name.startsWith('@spillway/')) follow(link)
+    // What tests of a package need as well: texts, and packages of this workspace.
+    const { dependencies, devDependencies } = readPackage(join(root, folder))
+    for (const name of Object.keys({ ...dependencies, ...devDependencies })) {
+      follow(join(root, folder, 'node_modules', name))
     }
   }
   // An optional peer is not wanted for its own sake: vite is one of @vitest/mocker, and so are compilers and coverage.
@@ -135,16 +135,6 @@ function copyDependencies() {
 
 function readPackage(folder) {
   return JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
-}
-
-/** The links in a node_modules folder, those of scopes included. */
-function linksIn(folder) {
-  if (!existsSync(folder)) return []
-  return readdirSync(folder).flatMap((name) => {
-    const path = join(folder, name)
-    if (lstatSync(path).isSymbolicLink()) return [path]
-    return name.startsWith('@') ? linksIn(path) : []
-  })
 }
 
 /** Folders of packages, relative to the root. */
