@@ -45,6 +45,8 @@ function* programs() {
 
 async function main() {
   await interpreter.prepare()
+  // A GPU's driver starts a thread when it is first asked, and keeps it.
+  device.cudaStatus()
   globalThis.gc()
   const threads = readdirSync('/proc/self/task').length
   for (const program of programs()) {
