@@ -4,8 +4,8 @@
 
 #include "../failure.hpp"
 #include "../host_memory/numa_node.hpp"
-#include "cuda_buffer.hpp"
 #include "cuda_graph.hpp"
+#include "cuda_host_memory.hpp"
 #include "cuda_stream.hpp"
 #include "cuda_virtual_memory.hpp"
 #include "stream_queue.hpp"
