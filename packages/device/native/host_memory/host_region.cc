@@ -92,7 +92,7 @@ HostRegion::~HostRegion() {
 // driver holds, shared, as long as it registers: once anybody wants to change the address space meanwhile, all who come
 // after wait too, and the driver touches the rest alone. A page fault does without that lock (Linux 6.4).
 // Not for ThreadSanitizer, which would touch twice as much of its own to remember it.
-[[gnu::no_sanitize("thread")]] void HostRegion::touch_here(uint64_t offset, uint64_t bytes) {
+__attribute__((no_sanitize("thread"))) void HostRegion::touch_here(uint64_t offset, uint64_t bytes) {
   // The memory is fresh: what is written is what is there.
   volatile uint8_t* data = data_ + offset;
   for (uint64_t at = 0, page = page_bytes(); at < bytes; at += page) data[at] = 0;
