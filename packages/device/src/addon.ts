@@ -122,6 +122,7 @@ export interface DeviceAddon {
   hostRelease(buffer: NativeHandle): Promise<void> | undefined
   hostMemory(device: NativeHandle): import('./host-memory.js').HostMemoryReport
   readMemoryLimitsFrom(root: string): void
+  numaNodeOf(pciAddress: string): [node: number | undefined, cpus: number[]]
   bufferInfo(buffer: NativeHandle): [bytes: number, storage: number, pointer: bigint]
   hostWrite(buffer: NativeHandle, offset: number, source: Uint8Array): void
   hostRead(buffer: NativeHandle, offset: number, bytes: number): Uint8Array
