@@ -7,6 +7,15 @@ export type { FailureInjection, FailurePoint, InjectedFailure } from './failure-
 export type { HostAllocationOptions } from './host-allocation.js'
 export type { HostMemoryReport } from './host-memory.js'
 export { type KernelAccess, type KernelLaunch, NativeKernel } from './kernel.js'
+export type {
+  MemoryBlock,
+  MemoryEvent,
+  MemorySegment,
+  MemorySnapshot,
+  MemoryStatistics,
+  MemoryStats,
+  MemoryTrace,
+} from './memory-report.js'
 export { handleOf } from './native-object.js'
 export {
   type CudaStatus,
