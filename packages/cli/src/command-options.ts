@@ -42,6 +42,10 @@ const modelOptions: OptionSpecs = {
     default: false,
     help: 'Enqueue every kernel of every token instead of replaying a captured graph',
   },
+  memoryTrace: {
+    type: 'string',
+    help: 'File to write what the device allocates to, every second: for spillway memory',
+  },
   offloadBackend: {
     type: 'string',
     default: 'auto',

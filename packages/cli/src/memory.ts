@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isSpillwayError, messageOf, printable, SpillwayError, throwIfAborted } from '@spillway/core'
+import { isSpillwayError, messageOf, printable, printableName, SpillwayError, throwIfAborted } from '@spillway/core'
 import { usage } from './arguments.js'
 import { MemoryHistory } from './memory-page/memory-history.js'
 import { memoryMoment } from './memory-page/memory-moment.js'
@@ -18,7 +18,7 @@ const toldProblems = 5
 export async function memory({ given, values, output, signal }: Invocation): Promise<void> {
   const [path, html, watching] = [values.get('TRACE'), given.html, given.watch === true]
   if (typeof path !== 'string' || path === '') {
-    throw usage('memory needs a trace: spillway memory TRACE, a file that spillway run --memory-trace TRACE writes')
+    throw usage('memory needs a trace: spillway memory TRACE; spillway run --memory-trace TRACE writes one')
   }
   if (html === undefined && watching) throw usage('--watch writes a page again and again: say where with --html FILE')
   if (html === '') throw usage('--html needs the name of a file')
@@ -35,7 +35,7 @@ export async function memory({ given, values, output, signal }: Invocation): Pro
     }
     output.object({ trace: path, ...shown, ...summaryObject(history) })
     if (html === undefined) for (const text of memorySummary(history, process.stdout.columns)) output.line(text)
-    else output.line(`${html}: ${history.events.length} events of ${history.trace.device}`)
+    else output.line(`${html}: ${history.events.length} events of ${printableName(history.trace.device)}`)
   }
   if (!watching) return show()
   await watch(path, show, (text) => output.note(text), signal)

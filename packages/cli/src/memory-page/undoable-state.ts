@@ -97,33 +97,23 @@ export class UndoableState implements MemoryState {
 
   #undoFree({ address, bytes, requestedBytes, tag, stream }: MemoryEvent, bornAt: number): string | undefined {
     if (this.live.has(address)) return `frees ${bytes} bytes at ${address}, where a block is live after it`
-    const at = this.#indexOf(address)
-    const segment = this.segments[at]
-    if (segment === undefined || address + bytes > segment.address + segment.bytes) {
-      return `frees ${bytes} bytes at ${address}, which is in no segment`
-    }
+    const at = this.#unite(address, bytes)
+    if (at < 0) return `frees ${bytes} bytes at ${address}, which is in no segment`
     this.#insert({ address, bytes, requestedBytes, tag, stream, bornAt })
     return undefined
   }
 
-  // What was created may be the end of a segment that grew, or, of one that went in pieces, several ranges by now.
+  // What was created may be the end of a segment that grew.
   #undoCreate({ address, bytes }: MemoryEvent): string | undefined {
-    const first = this.#indexOf(address)
-    let last = first
+    const at = this.#unite(address, bytes)
     const end = address + bytes
-    while (
-      first >= 0 &&
-      endOf(this.segments[last]) < end &&
-      endOf(this.segments[last]) === this.segments[last + 1]?.address
-    )
-      last++
-    if (first < 0 || endOf(this.segments[last]) !== end) {
+    if (at < 0 || endOf(this.segments[at]) !== end) {
       return `creates ${bytes} bytes at ${address}, which are not what is reserved after it`
     }
-    const { address: start, pool } = this.segments[first] as ReservedRange
+    const { address: start, pool } = this.segments[at] as ReservedRange
     this.created.push({ address: start, bytes: end - start, pool, expandable: start < address })
     const rest = start < address ? [{ address: start, bytes: address - start, pool, expandable: true }] : []
-    this.segments.splice(first, last - first + 1, ...rest)
+    this.segments.splice(at, 1, ...rest)
     this.reserved -= bytes
     return undefined
   }
@@ -155,10 +145,26 @@ export class UndoableState implements MemoryState {
     this.requested += block.requestedBytes
   }
 
-  /** Of the segment that has this address; -1: none. */
-  #indexOf(address: number): number {
-    const before = this.#indexBefore(address)
-    return before >= 0 && address < endOf(this.segments[before]) ? before : -1
+  /**
+   * The index of the segment that has all these bytes; -1: none. An expandable one that went in pieces is several
+   * ranges until something lies across them.
+   */
+  #unite(address: number, bytes: number): number {
+    const first = this.#indexBefore(address)
+    let last = first
+    while (endOf(this.segments[last]) < address + bytes && this.#touches(last)) last++
+    const [{ address: start = 0, pool = '' } = {}, end] = [this.segments[first], endOf(this.segments[last])]
+    if (!(address < endOf(this.segments[first]) && address + bytes <= end)) return -1
+    if (last > first) {
+      this.segments.splice(first, last - first + 1, { address: start, bytes: end - start, pool, expandable: true })
+    }
+    return first
+  }
+
+  /** The next one begins where this one ends, in the same pool. */
+  #touches(index: number): boolean {
+    const next = this.segments[index + 1]
+    return endOf(this.segments[index]) === next?.address && this.segments[index]?.pool === next.pool
   }
 
   /** Of the last segment that begins there or before. */

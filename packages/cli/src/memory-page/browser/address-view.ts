@@ -51,7 +51,7 @@ export class AddressView {
     this.#union = uniteRanges(history.everReserved)
     const peakMoment = history.peakMoment()
     const united = this.#union.reduce((sum, { bytes }) => sum + bytes, 0)
-    const fits = united <= 1.5 * (history.reservedBytes[peakMoment] as number) && this.#union.length <= 2000
+    const fits = united <= 1.25 * (history.reservedBytes[peakMoment] as number) && this.#union.length <= 2000
     const usual = this.#usualRowBytes
     this.#usualRowBytes = rowBytesFor(fits ? this.#union : history.at(peakMoment).segments, usualRows)
     if (usual !== this.#usualRowBytes) this.#rowBytes = this.#usualRowBytes
