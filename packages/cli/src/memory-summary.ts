@@ -17,23 +17,23 @@ export function memorySummary(history: MemoryHistory, columns = 100): string[] {
   const shortage = failed === undefined ? undefined : events[failed]
   const when =
     shortage !== undefined && at === failed! + 1
-      ? `when ${formatBytes(shortage.bytes)} (${printableTag(shortage.tag)}) were not to be had, event ${shortage.number}`
+      ? `when ${formatBytes(shortage.bytes)} (${terminalText(shortage.tag)}) were not to be had, event ${shortage.number}`
       : at === events.length
         ? 'at the end of the trace'
         : `at the peak, after event ${events[at - 1]?.number}: at the end nothing is live`
   const pools = Object.entries(stats.pools)
   return [
-    `${printableTag(trace.device)}, limit ${formatBytes(trace.limitBytes)}; ${events.length} events${lost}`,
+    `${terminalText(trace.device)}, limit ${formatBytes(trace.limitBytes)}; ${counted(events.length, 'event')}${lost}`,
     '',
     `${when}:`,
-    `  reserved       ${formatBytes(moment.reservedBytes)} in ${moment.segments.length} segments`,
+    `  reserved       ${formatBytes(moment.reservedBytes)} in ${counted(moment.segments.length, 'segment')}`,
     `  live           ${formatBytes(moment.liveBytes)}, ${formatBytes(moment.roundingBytes)} of it lost to rounding`,
     `  cached         ${formatBytes(moment.cachedBytes)}, the largest free block ${formatBytes(moment.largestFreeBytes)}`,
     `  fragmentation  ${(100 * moment.fragmentation).toFixed(1)} % (1 - largest free block / cached)`,
     '',
     'live, by tag:',
     ...table(
-      [...moment.liveBytesByTag].map(([tag, bytes]) => [printableTag(tag), formatBytes(bytes)]),
+      [...moment.liveBytesByTag].map(([tag, bytes]) => [terminalText(tag), formatBytes(bytes)]),
       'nothing',
     ),
     '',
@@ -50,12 +50,12 @@ export function memorySummary(history: MemoryHistory, columns = 100): string[] {
     ...table(
       [
         ['all', stats] as const,
-        ...pools.map(([name, one]) => [name === '' ? 'no pool' : printableTag(name), one] as const),
+        ...pools.map(([name, one]) => [name === '' ? 'no pool' : terminalText(name), one] as const),
       ].map(([name, one]) => [
         name,
         `reserved ${formatBytes(one.reservedBytes)} (peak ${formatBytes(one.peakReservedBytes)}), ` +
           `live ${formatBytes(one.liveBytes)} (peak ${formatBytes(one.peakLiveBytes)}), ` +
-          `${one.allocations} allocations, ${one.frees} frees, ${one.outOfMemory} out of memory`,
+          `${counted(one.allocations, 'allocation')}, ${counted(one.frees, 'free')}, ${one.outOfMemory} out of memory`,
       ]),
       'nothing',
     ),
@@ -65,6 +65,10 @@ export function memorySummary(history: MemoryHistory, columns = 100): string[] {
   ]
 }
 
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`
+}
+
 function segmentLines(segments: readonly MomentSegment[], columns: number): string[] {
   const sorted = [...segments].sort((a, b) => b.bytes - a.bytes)
   const shown = sorted.slice(0, shownSegments)
@@ -72,7 +76,7 @@ function segmentLines(segments: readonly MomentSegment[], columns: number): stri
   const room = columns - 32
   const lines = shown.map((segment) => {
     const width = Math.max(1, Math.round((room * segment.bytes) / most))
-    const pool = `${segment.expandable ? '» ' : ''}${segment.pool === '' ? '' : printableTag(segment.pool)}`
+    const pool = `${segment.expandable ? '» ' : ''}${segment.pool === '' ? '' : terminalText(segment.pool)}`
     return `  ${formatBytes(segment.bytes).padStart(11)} |${bar(segment, width)}| ${pool}`.trimEnd()
   })
   if (sorted.length > shown.length) lines.push(`  and ${sorted.length - shown.length} smaller ones`)
@@ -104,8 +108,8 @@ function table(rows: readonly (readonly [string, string])[], none: string): stri
   return [...shown.map(([name, text]) => `  ${name.padEnd(width)}  ${text}`), ...rest]
 }
 
-/** Names from a file may hold what moves a terminal's cursor. */
-function printableTag(name: string): string {
+/** A name from a file, which may hold what moves a terminal's cursor. */
+export function terminalText(name: string): string {
   const cut = name.length > 60 ? `${name.slice(0, 59)}…` : name
   return cut === '' ? 'no tag' : cut.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?')
 }

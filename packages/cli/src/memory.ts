@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto'
 import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isSpillwayError, messageOf, printable, printableName, SpillwayError, throwIfAborted } from '@spillway/core'
+import { isSpillwayError, messageOf, printable, SpillwayError, throwIfAborted } from '@spillway/core'
 import { usage } from './arguments.js'
 import { MemoryHistory } from './memory-page/memory-history.js'
 import { memoryMoment } from './memory-page/memory-moment.js'
 import { memoryPage } from './memory-page/memory-page.js'
-import { memorySummary } from './memory-summary.js'
+import { memorySummary, terminalText } from './memory-summary.js'
 import { mostTraceBytes, readMemoryTrace } from './memory-trace.js'
 import type { Invocation } from './session.js'
 
@@ -35,7 +35,7 @@ export async function memory({ given, values, output, signal }: Invocation): Pro
     }
     output.object({ trace: path, ...shown, ...summaryObject(history) })
     if (html === undefined) for (const text of memorySummary(history, process.stdout.columns)) output.line(text)
-    else output.line(`${html}: ${history.events.length} events of ${printableName(history.trace.device)}`)
+    else output.line(`${html}: ${history.events.length} events of ${terminalText(history.trace.device)}`)
   }
   if (!watching) return show()
   await watch(path, show, (text) => output.note(text), signal)

@@ -159,7 +159,7 @@ export function showAbout(history: MemoryHistory): void {
       .slice(0, shownProblems)
       .map(
         ({ at, text }) =>
-          `${at < count ? `event ${events[at]?.number}` : 'the snapshot'} ${at < count ? '' : ': '}${text}`,
+          `${at < count ? `event ${events[at]?.number}` : 'the snapshot:'} ${text}`,
       ),
     ...(problemCount > shownProblems ? [`and ${problemCount - shownProblems} more contradictions`] : []),
   ]
