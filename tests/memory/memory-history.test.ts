@@ -143,7 +143,7 @@ const withEvents = (change: (events: MemoryEvent[]) => void): MemoryTrace => {
   return { ...small, events: events.map((event, number) => ({ ...event, number })) }
 }
 
-test('an allocation that failed is where to look first; else the end; else the peak', () => {
+test('an allocation that failed is where to look first; else the end; else the most that was live', () => {
   const failed = record(modelLoadTrace(new Random(1), 40), { limitBytes: 4096 * MiB })
   const history = new MemoryHistory(failed)
   expect(history.outOfMemory).toHaveLength(1)
@@ -152,6 +152,11 @@ test('an allocation that failed is where to look first; else the end; else the p
   expect(largestFreeBytes).toBeLessThan(failed.events.at(-1)!.bytes)
   expect(fragmentation).toBe(1 - largestFreeBytes / cachedBytes)
   expect(new MemoryHistory(small).interestingMoment()).toBe(small.events.length)
+  const rig = new AllocatorRig()
+  probe.startTrace(rig.handle, 100)
+  for (const bytes of [3 * MiB, 5 * MiB, 4 * MiB]) rig.free(rig.allocate(bytes))
+  const gone = new MemoryHistory(memoryTraceOf(rig, 2 ** 40))
+  expect(gone.liveBytes[gone.interestingMoment()]).toBe(5 * MiB)
 })
 
 test.each<[string, MemoryTrace, RegExp]>([

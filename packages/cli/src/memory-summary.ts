@@ -20,7 +20,7 @@ export function memorySummary(history: MemoryHistory, columns = 100): string[] {
       ? `when ${formatBytes(shortage.bytes)} (${terminalText(shortage.tag)}) were not to be had, event ${shortage.number}`
       : at === events.length
         ? 'at the end of the trace'
-        : `at the peak, after event ${events[at - 1]?.number}: at the end nothing is live`
+        : `at the most live, after event ${events[at - 1]?.number}; at the end nothing is`
   const pools = Object.entries(stats.pools)
   return [
     `${terminalText(trace.device)}, limit ${formatBytes(trace.limitBytes)}; ${counted(events.length, 'event')}${lost}`,

@@ -99,16 +99,16 @@ export class MemoryHistory {
     return state
   }
 
-  /** Where to look first: at the last allocation that failed, else the end, else, when nothing is left, the peak. */
+  /** Where to look first: at the last allocation that failed, else the end, else, where nothing is live any more, the most live. */
   interestingMoment(): number {
     const failed = this.outOfMemory.at(-1)
     if (failed !== undefined) return failed + 1
-    return (this.liveBytes.at(-1) as number) > 0 ? this.events.length : this.peakMoment()
+    return (this.liveBytes.at(-1) as number) > 0 ? this.events.length : firstLargest(this.liveBytes)
   }
 
   /** The first moment at which the most was reserved. */
   peakMoment(): number {
-    return this.reservedBytes.reduce((best, bytes, i) => (bytes > (this.reservedBytes[best] as number) ? i : best), 0)
+    return firstLargest(this.reservedBytes)
   }
 
   /** Milliseconds since the first event. Never goes back, also where the trace's clock does. */
@@ -144,6 +144,10 @@ export class MemoryHistory {
       if (said !== found) tell(`the statistics say ${said} bytes ${what}, the segments have ${found}`)
     }
   }
+}
+
+function firstLargest(values: Float64Array): number {
+  return values.reduce((best, value, i) => (value > (values[best] as number) ? i : best), 0)
 }
 
 /** Live blocks that are not wholly in a segment, or begin within another block. */

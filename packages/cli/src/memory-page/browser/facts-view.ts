@@ -157,10 +157,7 @@ export function showAbout(history: MemoryHistory): void {
       : []),
     ...problems
       .slice(0, shownProblems)
-      .map(
-        ({ at, text }) =>
-          `${at < count ? `event ${events[at]?.number}` : 'the snapshot:'} ${text}`,
-      ),
+      .map(({ at, text }) => `${at < count ? `event ${events[at]?.number}` : 'the snapshot:'} ${text}`),
     ...(problemCount > shownProblems ? [`and ${problemCount - shownProblems} more contradictions`] : []),
   ]
   const list = element('notices', HTMLElement)
