@@ -5,7 +5,7 @@ export interface AddressRange {
 }
 
 /** A part of a range that lies in one row. */
-export interface RowPart {
+interface RowPart {
   /** Of the range, among those given. */
   readonly index: number
   readonly row: number

@@ -1,7 +1,7 @@
 import type { MemoryHistory } from './memory-history.js'
 
 /** What is drawn in one column of pixels: of all its moments, the one with the most live bytes. */
-export interface TimelineColumn {
+interface TimelineColumn {
   readonly moment: number
   /** The most of any moment in the column. */
   readonly reservedBytes: number
