@@ -96,6 +96,6 @@ export const commandHelp: Readonly<Record<CommandName, string>> = {
   run: 'Write text with a model, its weights offloaded as asked',
   logits: 'Logits after each of the given tokens, as JSON',
   'bench link': 'How fast bytes move on this machine: the limits of all offloading',
-  memory: 'How device memory was used: a summary of a trace, or a page that shows it (run --memory-trace makes traces)',
+  memory: 'How device memory was used, from a trace: a summary, or a page that shows every block',
   doctor: 'What this machine has: devices, memory, link, kernels, backends',
 }

@@ -59,7 +59,7 @@ const body = `<header>
 <div class="buttons" role="group" aria-label="Cursor">
 <button type="button" id="first" aria-label="To the beginning" title="To the beginning (Home)">⇤</button>
 <button type="button" id="back" aria-label="One event back" title="One event back (←)">‹</button>
-<button type="button" id="play" aria-label="Play" title="Play (space)">▶ play</button>
+<button type="button" id="play" title="Play (space)">▶ play</button>
 <button type="button" id="forward" aria-label="One event on" title="One event on (→)">›</button>
 <button type="button" id="last" aria-label="To the end" title="To the end (End)">⇥</button>
 <button type="button" id="shortage" aria-label="To the next failed allocation" title="To the next failed allocation (o)">out of memory</button>

@@ -125,8 +125,13 @@ export class AddressView {
     if (here === undefined || from === undefined) return this.#drawn.length > 0 ? 0 : undefined
     if (key === 'ArrowLeft') return Math.max(0, from - 1)
     if (key === 'ArrowRight') return Math.min(this.#drawn.length - 1, from + 1)
-    const rows = this.#drawn.map(({ y }) => y).filter((y) => (key === 'ArrowUp' ? y < here.y : y > here.y))
-    const row = key === 'ArrowUp' ? Math.max(...rows) : Math.min(...rows)
+    const up = key === 'ArrowUp'
+    const row = this.#drawn.reduce(
+      (best, { y }) => {
+        return up ? (y < here.y && y > best ? y : best) : y > here.y && y < best ? y : best
+      },
+      up ? -1 : mostHeight,
+    )
     const middle = here.x + here.width / 2
     const found = this.#drawn.findLastIndex(({ x, y }) => y === row && x <= middle)
     return found < 0 ? from : found

@@ -30,6 +30,7 @@ export class MemoryApp {
   #tag: string | undefined
   #axis: TimeAxis = 'events'
   #playing: number | undefined
+  #noting: number | undefined
 
   constructor(history: MemoryHistory) {
     this.#history = history
@@ -71,13 +72,14 @@ export class MemoryApp {
     showFree(this.#moment)
     showBlock(undefined)
     this.#showTag(this.#tag)
-    // A reload, and who is sent the address, see the same.
-    const event = history.events[this.#cursor - 1]
-    try {
-      window.history.replaceState(null, '', `#event=${event?.number ?? 'none'}`)
-    } catch {
-      // Browsers limit how often: the next move says it.
-    }
+    clearTimeout(this.#noting)
+    this.#noting = setTimeout(() => this.#noteCursor(), 300)
+  }
+
+  /** A reload, and who is sent the address, see the same. Browsers take offence at who does this many times a second. */
+  #noteCursor(): void {
+    const event = this.#history.events[this.#cursor - 1]
+    window.history.replaceState(null, '', `#event=${event?.number ?? 'none'}`)
   }
 
   #showTag(tag: string | undefined): void {
@@ -128,6 +130,9 @@ export class MemoryApp {
       this.#map.redraw()
     }
     window.addEventListener('resize', redraw)
+    window.addEventListener('hashchange', () =>
+      this.#step((momentOfHash(this.#history) ?? this.#cursor) - this.#cursor),
+    )
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redraw)
   }
 
@@ -199,7 +204,7 @@ export class MemoryApp {
     const count = this.#history.events.length
     const from = this.#cursor === count ? 0 : this.#cursor
     const start = performance.now()
-    element('play', HTMLElement).textContent = '⏸ pause'
+    this.#showPlaying('pause', 'off')
     const frame = (): void => {
       this.#moveTo(Math.min(count, from + Math.floor(((performance.now() - start) * count) / playMs)))
       if (this.#cursor < count) this.#playing = requestAnimationFrame(frame)
@@ -211,7 +216,13 @@ export class MemoryApp {
   #stop(): void {
     if (this.#playing !== undefined) cancelAnimationFrame(this.#playing)
     this.#playing = undefined
-    element('play', HTMLElement).textContent = '▶ play'
+    this.#showPlaying('▶ play', 'polite')
+  }
+
+  /** While it plays, reading every event aloud would not end. */
+  #showPlaying(label: string, live: 'off' | 'polite'): void {
+    element('play', HTMLElement).textContent = label
+    element('event', HTMLElement).ariaLive = live
   }
 }
 
