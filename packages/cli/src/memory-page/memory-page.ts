@@ -92,8 +92,8 @@ const body = `<header>
 </section>
 <aside>
 <section class="card"><h2>Tags</h2><ul id="tags"></ul></section>
-<section class="card"><h2>Free blocks</h2><table id="free" aria-label="Free blocks by size"></table></section>
 <section class="card"><h2>Block</h2><dl id="block" aria-live="polite"></dl></section>
+<section class="card"><h2>Free blocks</h2><table id="free" aria-label="Free blocks by size"></table></section>
 </aside>
 </div>
 <section class="card"><h2>Statistics, at the end of the trace</h2><div class="scroll"><table id="statistics"></table></div></section>

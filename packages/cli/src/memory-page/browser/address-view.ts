@@ -170,7 +170,7 @@ export class AddressView {
           if (to <= from) continue
           const drawn = { segment, block, x: toX(from), y, width: toX(to) - toX(from) }
           this.#drawn.push(drawn)
-          const dim = this.tag !== undefined && block.block?.tag !== this.tag
+          const dim = this.tag !== undefined && block.block !== undefined && block.block.tag !== this.tag
           paint.block(drawn, dim, from === block.address)
         }
         const [from, to] = [Math.max(segment.address, part.address), Math.min(endOf(segment), end)]

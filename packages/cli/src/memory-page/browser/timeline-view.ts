@@ -138,11 +138,12 @@ export class TimelineView {
     context.textBaseline = 'top'
     const count = this.#history.events.length
     const lastMs = this.#history.elapsedMs(count)
-    for (let i = 0; i <= 8; i++) {
-      const x = this.#x(i / 8)
-      context.textAlign = i === 0 ? 'left' : i === 8 ? 'right' : 'center'
-      const text = this.#axis === 'time' ? showMs((i / 8) * lastMs) : Math.round((i / 8) * count).toLocaleString('en')
-      context.fillText(text, x, shareTop + shareHeight + 6)
+    const labels = Math.max(1, Math.min(8, Math.floor(width / 120)))
+    for (let i = 0; i <= labels; i++) {
+      const share = i / labels
+      context.textAlign = i === 0 ? 'left' : i === labels ? 'right' : 'center'
+      const text = this.#axis === 'time' ? showMs(share * lastMs) : Math.round(share * count).toLocaleString('en')
+      context.fillText(text, this.#x(share), shareTop + shareHeight + 6)
     }
   }
 
