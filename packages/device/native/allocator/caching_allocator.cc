@@ -143,8 +143,9 @@ bool CachingAllocator::wait_for_work(std::unique_lock<std::mutex>& lock) {
 
 void CachingAllocator::fail(const AllocationRequest& request, const Wanted& wanted) {
   Pool& from = pool(request.pool);
-  const MemoryShortage shortage = explain_shortage(
-      snapshot_locked(), wanted.bytes, statistics_.reserved_bytes + source_.available_bytes(), request.settings);
+  const uint64_t granule = source_.granule_bytes();
+  const uint64_t capacity = statistics_.reserved_bytes + source_.available_bytes() / granule * granule;
+  const MemoryShortage shortage = explain_shortage(snapshot_locked(), wanted.bytes, capacity, request.settings);
   count(from, [](AllocatorStatistics& statistics) { ++statistics.out_of_memory; });
   trace_.add({TraceKind::kOutOfMemory, names_.number(request.tag), from.number, request.stream, 0, wanted.bytes,
               request.bytes, 0, 0});
@@ -174,7 +175,7 @@ void CachingAllocator::start_trace(size_t capacity) {
 
 CachingAllocator::Trace CachingAllocator::trace() const {
   std::lock_guard lock(mutex_);
-  Trace trace{trace_.events(), {}};
+  Trace trace{trace_.events(), {}, snapshot_locked()};
   for (uint32_t number = 0; number < names_.size(); ++number) trace.names.push_back(names_.name(number));
   return trace;
 }

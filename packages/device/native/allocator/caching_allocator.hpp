@@ -66,6 +66,7 @@ class CachingAllocator {
   struct Trace {
     std::vector<TraceEvent> events;
     std::vector<std::string> names;
+    AllocatorSnapshot snapshot;  // after the last event
   };
   Trace trace() const;
 
