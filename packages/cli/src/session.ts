@@ -1,7 +1,7 @@
 import { formatBytes, messageOf, type PinSetting } from '@spillway/core'
 import { loadModel, type Model } from '@spillway/decoder'
 import { modelDirectory } from '@spillway/demo-model'
-import { type NativeDevice, openDevice, type TracedDevice, writeMemoryTrace } from '@spillway/device'
+import { type NativeDevice, openDevice, writeMemoryTrace } from '@spillway/device'
 import type { FlagValues, GivenOptions } from './arguments.js'
 import { type ChosenBackends, configureBackends, ignoredFlags } from './backends.js'
 import type { Output } from './output.js'
@@ -87,7 +87,7 @@ async function withMemoryTrace<T>(
   body: () => Promise<T>,
 ): Promise<T> {
   if (given.memoryTrace === undefined) return body()
-  const file = await writeMemoryTrace(device as NativeDevice & TracedDevice, given.memoryTrace as string)
+  const file = await writeMemoryTrace(device, given.memoryTrace as string)
   let result: T
   try {
     result = await body()
