@@ -15,6 +15,7 @@ struct Pool;
 /// Free blocks that the same streams may have, smallest first: see FreeBlocks.
 struct BlockKey {
   StreamId stream;
+  StreamId preferred_by;
   uint64_t bytes;
   uint64_t address;
   auto operator<=>(const BlockKey&) const = default;
@@ -34,10 +35,15 @@ struct Segment {
   uint64_t bytes;
   /// Addresses of an expandable segment; 0 for one that does not grow.
   uint64_t reserved_bytes;
+  /// The stream it was made for.
+  StreamId home;
   Block* first;
   Block* last;
 
   bool expandable() const { return reserved_bytes != 0; }
+  /// Whose requests look here first; kNoStream: everybody's. In a segment that grows, what other streams keep for long
+  /// would lie between blocks that this one frees and wants again.
+  StreamId preferred_by() const { return expandable() ? home : kNoStream; }
 };
 
 struct Block {
@@ -59,7 +65,7 @@ struct Block {
   StreamId usable_by() const {
     return uses.empty() ? kNoStream : uses.size() == 1 ? uses.front().stream : kSeveralStreams;
   }
-  BlockKey key() const { return {usable_by(), bytes, address}; }
+  BlockKey key() const { return {usable_by(), segment->preferred_by(), bytes, address}; }
 
   /// Its place among the free ones; while it is live the node of that place, so that freeing needs no memory.
   BlockSet::iterator place;

@@ -112,6 +112,7 @@ Block* CachingAllocator::find_cached(Heap& heap, const Wanted& wanted) {
   MarkerAnswers answers;
   heap.settle(answers);
   if (Block* block = heap.find(wanted)) return block;
+  if (Block* block = heap.find_elsewhere(wanted)) return block;
   return heap.join(wanted);
 }
 
@@ -128,7 +129,7 @@ bool CachingAllocator::wait_for_work(std::unique_lock<std::mutex>& lock) {
   std::vector<std::shared_ptr<Marker>> markers;
   for (const auto& [name, pool] : pools_) {
     for (const Heap* heap : {&pool.small, &pool.large}) {
-      for (auto it = heap->free_blocks().lower_bound(BlockKey{kNoStream + 1, 0, 0}); it != heap->free_blocks().end();
+      for (auto it = heap->free_blocks().lower_bound(BlockKey{kNoStream + 1, 0, 0, 0}); it != heap->free_blocks().end();
            ++it) {
         for (const Use& use : (*it)->uses) markers.push_back(use.marker);
       }

@@ -37,7 +37,7 @@ Block* CachingAllocator::add_segment(Pool& pool, Heap& heap, const AllocationReq
     return nullptr;
   }
   try {
-    Block& block = heap.add_segment(address, bytes, 0);
+    Block& block = heap.add_segment(address, bytes, 0, wanted.stream);
     count_segment(pool, TraceKind::kCreateSegment, address, bytes);
     return &block;
   } catch (...) {
@@ -60,11 +60,11 @@ Block* CachingAllocator::grow_expandable(Pool& pool, Heap& heap, const Wanted& w
   const uint64_t reserved = round_up_to(std::max(wanted.bytes, limit) + limit / 8, granule);
   const uint64_t address = source_.reserve(reserved);
   const uint64_t bytes = round_up_to(wanted.bytes, granule);
-  Segment place{&pool, size_class(wanted.bytes), address, 0, reserved, nullptr, nullptr};
+  Segment place{&pool, size_class(wanted.bytes), address, 0, reserved, wanted.stream, nullptr, nullptr};
   bool mapped = false;
   try {
     mapped = map(pool, {&place, bytes});
-    if (mapped) return &heap.add_segment(address, bytes, reserved);
+    if (mapped) return &heap.add_segment(address, bytes, reserved, wanted.stream);
   } catch (...) {
     if (mapped) {
       source_.unmap(address, bytes);

@@ -13,9 +13,13 @@ static bool usable(const Block& block, StreamId stream) {
   return !block.live && (block.uses.empty() || (block.usable_by() == stream && stream != kSeveralStreams));
 }
 
-static bool same_streams(const Block& a, const Block& b) {
-  return std::equal(a.uses.begin(), a.uses.end(), b.uses.begin(), b.uses.end(),
-                    [](const Use& x, const Use& y) { return x.stream == y.stream; });
+// What is done is nobody's. Of what is not, only the segment's own stream's work counts as done: it is who takes it
+// again.
+static bool joinable(const Block& a, const Block& b) {
+  const auto nobodys = [](const Block& block) {
+    return block.uses.empty() || (block.uses.size() == 1 && block.uses.front().stream == block.segment->home);
+  };
+  return nobodys(a) && nobodys(b);
 }
 
 // A place among the free ones, made before it is needed. The block is as it will be then.
@@ -41,24 +45,46 @@ bool Heap::serves(const Block& block, const Wanted& wanted) const {
 
 bool Heap::splits(const Block& block, const Wanted& wanted) const {
   const uint64_t rest = block.bytes - wanted.bytes;
-  if (size_class_ == SizeClass::kSmall || (block.segment->expandable() && !block.next)) return rest > 0;
+  if (size_class_ == SizeClass::kSmall || block.segment->expandable()) return rest > 0;
   // Less than any large request needs would be free for nobody.
   return rest >= kSmallestLargeBytes && !kept_whole(block, wanted.max_split_bytes);
 }
 
 Block* Heap::find(const Wanted& wanted) const {
   Block* best = nullptr;
-  const auto look = [&](StreamId key) {
-    for (auto it = free_.lower_bound(BlockKey{key, wanted.bytes, 0}); it != free_.end(); ++it) {
+  const auto look = [&](StreamId usable_by, StreamId preferred_by) {
+    for (auto it = free_.lower_bound(BlockKey{usable_by, preferred_by, wanted.bytes, 0}); it != free_.end(); ++it) {
       Block* block = *it;
-      if (block->usable_by() != key || (best && block->bytes >= best->bytes)) return;
+      if (block->usable_by() != usable_by || block->segment->preferred_by() != preferred_by) return;
+      if (best && block->bytes >= best->bytes) return;
       if (!serves(*block, wanted)) continue;
       best = block;
       return;
     }
   };
-  look(wanted.stream);
-  if (wanted.stream != kNoStream) look(kNoStream);
+  look(kNoStream, kNoStream);
+  if (wanted.stream == kNoStream) return best;
+  look(kNoStream, wanted.stream);
+  look(wanted.stream, kNoStream);
+  look(wanted.stream, wanted.stream);
+  return best;
+}
+
+Block* Heap::find_elsewhere(const Wanted& wanted) const {
+  Block* best = nullptr;
+  for (const StreamId usable_by : {kNoStream, wanted.stream}) {
+    for (auto it = free_.lower_bound(BlockKey{usable_by, kNoStream, wanted.bytes, 0}); it != free_.end();) {
+      Block* block = *it;
+      if (block->usable_by() != usable_by) break;
+      // Too small: the first one of another stream's segments. Else the smallest of this one's.
+      StreamId next = block->segment->preferred_by();
+      if (block->bytes >= wanted.bytes) {
+        if (serves(*block, wanted) && (!best || block->bytes < best->bytes)) best = block;
+        ++next;
+      }
+      it = free_.lower_bound(BlockKey{usable_by, next, wanted.bytes, 0});
+    }
+  }
   return best;
 }
 
@@ -67,7 +93,7 @@ Block* Heap::join(const Wanted& wanted) noexcept {
   Block* first = nullptr;
   uint64_t best = UINT64_MAX;
   // Idle neighbours are one block already: there is one of this stream in every run that counts.
-  for (auto it = free_.lower_bound(BlockKey{wanted.stream, 0, 0});
+  for (auto it = free_.lower_bound(BlockKey{wanted.stream, 0, 0, 0});
        it != free_.end() && (*it)->usable_by() == wanted.stream; ++it) {
     Block* begin = *it;
     while (begin->previous && usable(*begin->previous, wanted.stream)) begin = begin->previous;
@@ -116,7 +142,7 @@ void Heap::give(Block& block) noexcept {
 }
 
 void Heap::settle(MarkerAnswers& answers) {
-  std::vector<Block*> pending(free_.lower_bound(BlockKey{kNoStream + 1, 0, 0}), free_.end());
+  std::vector<Block*> pending(free_.lower_bound(BlockKey{kNoStream + 1, 0, 0, 0}), free_.end());
   // From the last address to the first: a block is absorbed by the one before it, so what is gone was looked at.
   std::sort(pending.begin(), pending.end(), [](const Block* a, const Block* b) { return a->address > b->address; });
   for (Block* block : pending) {
@@ -129,8 +155,8 @@ void Heap::settle(MarkerAnswers& answers) {
   }
 }
 
-Block& Heap::add_segment(uint64_t address, uint64_t bytes, uint64_t reserved_bytes) {
-  auto segment = std::make_unique<Segment>(Segment{&pool_, size_class_, address, bytes, reserved_bytes, {}, {}});
+Block& Heap::add_segment(uint64_t address, uint64_t bytes, uint64_t reserved_bytes, StreamId home) {
+  auto segment = std::make_unique<Segment>(Segment{&pool_, size_class_, address, bytes, reserved_bytes, home, {}, {}});
   auto block = std::make_unique<Block>();
   block->segment = segment.get();
   block->address = address;
@@ -145,7 +171,7 @@ Block& Heap::add_segment(uint64_t address, uint64_t bytes, uint64_t reserved_byt
 
 Heap::Growth Heap::growth(const Wanted& wanted, uint64_t granule) const {
   for (const auto& [address, segment] : segments_) {
-    if (!segment->expandable()) continue;
+    if (!segment->expandable() || segment->home != wanted.stream) continue;
     uint64_t free = 0;
     for (Block* block = segment->last; block && usable(*block, wanted.stream); block = block->previous) {
       free += block->bytes;
@@ -234,9 +260,9 @@ void Heap::absorb_next(Block& block) noexcept {
 }
 
 Block& Heap::join_neighbours(Block& block) noexcept {
-  if (block.next && !block.next->live && same_streams(block, *block.next)) absorb_next(block);
+  if (block.next && !block.next->live && joinable(block, *block.next)) absorb_next(block);
   Block* previous = block.previous;
-  if (!previous || previous->live || !same_streams(*previous, block)) return block;
+  if (!previous || previous->live || !joinable(*previous, block)) return block;
   absorb_next(*previous);
   return *previous;
 }

@@ -22,8 +22,10 @@ class Heap {
   Heap& operator=(const Heap&) = delete;
   ~Heap();
 
-  /// The smallest free block that serves, of those `wanted.stream` may have at once; null: none.
+  /// The smallest free block that serves, of those `wanted.stream` may have at once; null: none. Not of what grows for
+  /// other streams: find_elsewhere().
   Block* find(const Wanted& wanted) const;
+  Block* find_elsewhere(const Wanted& wanted) const;
   /// Neighbours that only together are large enough: they are apart because some wait for this stream and some for
   /// none. Makes one of the fewest bytes; null: none.
   Block* join(const Wanted& wanted) noexcept;
@@ -35,14 +37,14 @@ class Heap {
   /// Forgets work that is done, and joins what that leaves equal. Throws std::bad_alloc, and nothing is lost.
   void settle(MarkerAnswers& answers);
 
-  /// One free block. Throws std::bad_alloc.
-  Block& add_segment(uint64_t address, uint64_t bytes, uint64_t reserved_bytes);
+  /// One free block. `home`: see Segment. Throws std::bad_alloc.
+  Block& add_segment(uint64_t address, uint64_t bytes, uint64_t reserved_bytes, StreamId home);
   struct Growth {
     Segment* segment = nullptr;
     uint64_t bytes = 0;
   };
-  /// The expandable segment that can have a free block of `wanted.bytes` at its end, and how much it must grow for
-  /// that, if at all; null: none.
+  /// The stream's expandable segment that can have a free block of `wanted.bytes` at its end, and how much it must grow
+  /// for that, if at all; null: none.
   Growth growth(const Wanted& wanted, uint64_t granule) const;
   /// All of growing that can fail. Throws std::bad_alloc.
   std::unique_ptr<Block> prepare_growth(const Growth& growth) const;
