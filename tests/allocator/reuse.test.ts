@@ -98,6 +98,18 @@ test('segments that grow: each stream has its own, and the free parts of othersâ
   expect(kept.address).toBe(weights.address + weights.bytes)
 })
 
+test('the end of a segment that grows is left for what fits nowhere else', () => {
+  const rig = new AllocatorRig()
+  const settings = { expandableSegments: true }
+  const hole = rig.allocate(40 * MiB, { settings })
+  const kept = rig.allocate(2 * MiB, { settings })
+  rig.free(rig.allocate(10 * MiB, { settings }))
+  rig.free(hole)
+  expect(rig.allocate(8 * MiB, { settings }).address).toBe(hole.address)
+  expect(rig.allocate(50 * MiB, { settings }).address).toBe(kept.address + kept.bytes)
+  expect(rig.statistics().reservedBytes).toBe(92 * MiB)
+})
+
 test('memory for no stream is memory that no work uses', () => {
   const rig = new AllocatorRig()
   const block = rig.allocate(12 * MiB, { stream: 1 })

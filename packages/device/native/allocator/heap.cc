@@ -50,16 +50,23 @@ bool Heap::splits(const Block& block, const Wanted& wanted) const {
   return rest >= kSmallestLargeBytes && !kept_whole(block, wanted.max_split_bytes);
 }
 
+// The end of a segment that grows is as large as anybody wants it: whoever finds another block leaves it alone, as
+// PyTorch's allocator does.
+static bool at_growing_end(const Block& block) { return block.segment->expandable() && !block.next; }
+
 Block* Heap::find(const Wanted& wanted) const {
   Block* best = nullptr;
+  const auto better = [&](const Block& block) {
+    if (!best || at_growing_end(*best) != at_growing_end(block)) return !best || at_growing_end(*best);
+    return block.bytes < best->bytes;
+  };
   const auto look = [&](StreamId usable_by, StreamId preferred_by) {
     for (auto it = free_.lower_bound(BlockKey{usable_by, preferred_by, wanted.bytes, 0}); it != free_.end(); ++it) {
       Block* block = *it;
       if (block->usable_by() != usable_by || block->segment->preferred_by() != preferred_by) return;
-      if (best && block->bytes >= best->bytes) return;
-      if (!serves(*block, wanted)) continue;
-      best = block;
-      return;
+      if (serves(*block, wanted) && better(*block)) best = block;
+      // The next ones are larger.
+      if (best && !at_growing_end(*best) && block->bytes >= best->bytes) return;
     }
   };
   look(kNoStream, kNoStream);
