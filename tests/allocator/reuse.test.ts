@@ -79,6 +79,16 @@ test('what waits for another stream lies apart, or work that is long done would 
   }
 })
 
+test('a block that waited for another stream is found by the next request, before a larger one is cut up', () => {
+  const rig = new AllocatorRig()
+  const large = rig.allocate(40 * MiB)
+  const fits = rig.allocate(12 * MiB)
+  rig.free(large)
+  rig.free(fits, [1, 2])
+  rig.completeAll()
+  expect(rig.allocate(12 * MiB).address).toBe(fits.address)
+})
+
 test('segments that grow: each stream has its own, and the free parts of others’ before it grows', () => {
   const rig = new AllocatorRig()
   const settings = { expandableSegments: true }

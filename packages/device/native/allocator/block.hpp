@@ -67,6 +67,14 @@ struct Block {
   }
   BlockKey key() const { return {usable_by(), segment->preferred_by(), bytes, address}; }
 
+  /// Free, and waiting for another stream than its segment's: not yet its segment's stream's again.
+  bool waits_for_others() const {
+    return !live && !uses.empty() && (uses.size() > 1 || uses.front().stream != segment->home);
+  }
+  /// Among those of its heap.
+  Block* previous_waiting = nullptr;
+  Block* next_waiting = nullptr;
+
   /// Its place among the free ones; while it is live the node of that place, so that freeing needs no memory.
   BlockSet::iterator place;
   BlockSet::node_type node;

@@ -92,16 +92,13 @@ bool CachingAllocator::map(Pool& pool, const Heap::Growth& growth) {
 }
 
 // Before a segment of `new_bytes` is made. Segments of the same class that are free and no use for this request must
-// not add up: loaders that free scratch and then need a larger one went to many times what was live. An eighth more
-// than was ever live leaves room for a loop to find again what it freed.
+// not add up: loaders that free scratch and then need a larger one went to many times what was live.
 void CachingAllocator::collect_garbage(const Heap& heap, const AllocationRequest& request, const Wanted& wanted,
                                        uint64_t new_bytes) {
   const auto release_above = [&](uint64_t bound, uint64_t reserved, const Heap* from) {
     if (reserved + new_bytes > bound && reserved > 0) release(reserved + new_bytes - bound, from);
   };
-  const auto& [reserved, live, peak_live] = heap.usage();
-  const uint64_t most_live = std::max(peak_live, live + wanted.bytes);
-  release_above(most_live + most_live / 8, reserved, &heap);
+  release_above(heap.enough_bytes(wanted), heap.usage().reserved_bytes, &heap);
   if (request.settings.garbage_collection_threshold <= 0) return;
   settle();
   const double bound = request.settings.garbage_collection_threshold * static_cast<double>(source_.limit_bytes());

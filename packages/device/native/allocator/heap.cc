@@ -13,14 +13,9 @@ static bool usable(const Block& block, StreamId stream) {
   return !block.live && (block.uses.empty() || (block.usable_by() == stream && stream != kSeveralStreams));
 }
 
-// What is done is nobody's. Of what is not, only the segment's own stream's work counts as done: it is who takes it
-// again.
-static bool joinable(const Block& a, const Block& b) {
-  const auto nobodys = [](const Block& block) {
-    return block.uses.empty() || (block.uses.size() == 1 && block.uses.front().stream == block.segment->home);
-  };
-  return nobodys(a) && nobodys(b);
-}
+// Work of the segment's own stream counts as done: it is who takes the memory again. Of work of others, the latest
+// would count for all that is joined, and under steady work that would never be done.
+static bool joinable(const Block& a, const Block& b) { return !a.waits_for_others() && !b.waits_for_others(); }
 
 // A place among the free ones, made before it is needed. The block is as it will be then.
 static BlockSet::node_type make_node(Block& block) {
@@ -149,12 +144,23 @@ void Heap::give(Block& block) noexcept {
 }
 
 void Heap::settle(MarkerAnswers& answers) {
-  std::vector<Block*> pending(free_.lower_bound(BlockKey{kNoStream + 1, 0, 0, 0}), free_.end());
+  settle({free_.lower_bound(BlockKey{kNoStream + 1, 0, 0, 0}), free_.end()}, answers);
+}
+
+void Heap::settle_waiting(MarkerAnswers& answers) {
+  if (!first_waiting_) return;
+  std::vector<Block*> waiting;
+  for (Block* block = first_waiting_; block; block = block->next_waiting) waiting.push_back(block);
+  settle(std::move(waiting), answers);
+}
+
+void Heap::settle(std::vector<Block*> pending, MarkerAnswers& answers) {
   // From the last address to the first: a block is absorbed by the one before it, so what is gone was looked at.
   std::sort(pending.begin(), pending.end(), [](const Block* a, const Block* b) { return a->address > b->address; });
   for (Block* block : pending) {
     const auto done = [&](const Use& use) { return answers.done(use); };
-    if (std::none_of(block->uses.begin(), block->uses.end(), done)) continue;
+    // All are asked before anything changes: asking may need memory the first time.
+    if (std::count_if(block->uses.begin(), block->uses.end(), done) == 0) continue;
     remove(*block);
     std::erase_if(block->uses, done);
     insert(*block);
@@ -242,9 +248,21 @@ bool Heap::shrink(Block& block, uint64_t bytes) noexcept {
   return true;
 }
 
-void Heap::insert(Block& block) noexcept { block.place = free_.insert(std::move(block.node)).position; }
+void Heap::insert(Block& block) noexcept {
+  block.place = free_.insert(std::move(block.node)).position;
+  if (!block.waits_for_others()) return;
+  block.previous_waiting = nullptr;
+  block.next_waiting = first_waiting_;
+  if (first_waiting_) first_waiting_->previous_waiting = &block;
+  first_waiting_ = &block;
+}
 
-void Heap::remove(Block& block) noexcept { block.node = free_.extract(block.place); }
+void Heap::remove(Block& block) noexcept {
+  block.node = free_.extract(block.place);
+  if (!block.waits_for_others()) return;
+  (block.previous_waiting ? block.previous_waiting->next_waiting : first_waiting_) = block.next_waiting;
+  if (block.next_waiting) block.next_waiting->previous_waiting = block.previous_waiting;
+}
 
 // Both are free. The uses are of the same streams, or one has none.
 void Heap::absorb_next(Block& block) noexcept {

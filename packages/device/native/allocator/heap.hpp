@@ -1,8 +1,10 @@
 // The segments of one pool and size class, and which of their blocks are free. Knows no source, no lock, no statistics.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <memory>
+#include <vector>
 
 #include "block.hpp"
 
@@ -36,6 +38,9 @@ class Heap {
   void give(Block& block) noexcept;
   /// Forgets work that is done, and joins what that leaves equal. Throws std::bad_alloc, and nothing is lost.
   void settle(MarkerAnswers& answers);
+  /// The same of blocks that wait for another stream than their segment's, of which most programs have none. One that
+  /// is free and not seen to be makes the next request cut up a larger one.
+  void settle_waiting(MarkerAnswers& answers);
 
   /// One free block. `home`: see Segment. Throws std::bad_alloc.
   Block& add_segment(uint64_t address, uint64_t bytes, uint64_t reserved_bytes, StreamId home);
@@ -63,6 +68,11 @@ class Heap {
     uint64_t peak_live_bytes = 0;
   };
   const Usage& usage() const { return usage_; }
+  /// An eighth more than was ever live, with the request: room for a loop to find again what it freed.
+  uint64_t enough_bytes(const Wanted& wanted) const {
+    const uint64_t most_live = std::max(usage_.peak_live_bytes, usage_.live_bytes + wanted.bytes);
+    return most_live + most_live / 8;
+  }
   const BlockSet& free_blocks() const { return free_; }
   const std::map<uint64_t, std::unique_ptr<Segment>>& segments() const { return segments_; }
 
@@ -71,6 +81,7 @@ class Heap {
   /// A block that is large enough.
   bool serves(const Block& block, const Wanted& wanted) const;
   bool splits(const Block& block, const Wanted& wanted) const;
+  void settle(std::vector<Block*> pending, MarkerAnswers& answers);
   void insert(Block& block) noexcept;
   void remove(Block& block) noexcept;
   void absorb_next(Block& block) noexcept;
@@ -80,6 +91,7 @@ class Heap {
   const SizeClass size_class_;
   std::map<uint64_t, std::unique_ptr<Segment>> segments_;
   BlockSet free_;
+  Block* first_waiting_ = nullptr;
   Usage usage_;
 };
 
