@@ -17,8 +17,8 @@ const bounds: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   decoder: { default: 1.04, expandable: 1.01 },
   'decoder, image encoder on another stream': { default: 1.13, expandable: 1.1 },
   'decoder, weights from another stream': { default: 1.3, expandable: 1.3 },
-  'load, 8B quantized': { default: 1.12, expandable: 1.04 },
-  'load, experts repacked': { default: 1.09, expandable: 1.22 },
+  'load, 8B quantized': { default: 1.03, expandable: 1.03 },
+  'load, experts repacked': { default: 1.06, expandable: 1.06 },
 }
 
 interface Replayed {

@@ -8,7 +8,9 @@ namespace spillway::device {
 
 Block* CachingAllocator::grow(Pool& pool, const AllocationRequest& request, const Wanted& wanted) {
   Heap& heap = pool.heap(size_class(wanted.bytes));
-  const bool expandable = request.settings.expandable_segments && pool.name.empty() && source_.map_granule_bytes() != 0;
+  const AllocatorSettings& settings = request.settings;
+  const bool expandable = settings.expandable_segments && wanted.bytes <= settings.max_split_bytes &&
+                          pool.name.empty() && source_.map_granule_bytes() != 0;
   for (;;) {
     if (expandable) {
       if (Block* block = grow_expandable(pool, heap, wanted)) return block;
