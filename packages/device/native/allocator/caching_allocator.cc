@@ -31,7 +31,10 @@ Allocation CachingAllocator::allocate(const AllocationRequest& request) {
   const uint32_t tag = names_.number(request.tag);
   if (tag >= live_bytes_by_tag_.size()) live_bytes_by_tag_.resize(names_.size());
   if (bytes == 0 || bytes > source_.limit_bytes()) fail(request, wanted);
-  Block* block = pool(request.pool).heap(size_class(bytes)).find(wanted);
+  Heap& heap = pool(request.pool).heap(size_class(bytes));
+  MarkerAnswers answers;
+  heap.settle_waiting(answers);
+  Block* block = heap.find(wanted);
   if (!block) block = find_slowly(request, wanted, lock);
   Pool& owner = *block->segment->pool;
   owner.heap(block->segment->size_class).take(*block, wanted);
@@ -112,6 +115,10 @@ Block* CachingAllocator::find_cached(Heap& heap, const Wanted& wanted) {
   MarkerAnswers answers;
   heap.settle(answers);
   if (Block* block = heap.find(wanted)) return block;
+  // Rather than growing without end; until then, streams that have segments of their own stay out of each other's way.
+  if (heap.usage().reserved_bytes + wanted.bytes > heap.enough_bytes(wanted)) {
+    if (Block* block = heap.find_elsewhere(wanted)) return block;
+  }
   return heap.join(wanted);
 }
 
@@ -128,7 +135,7 @@ bool CachingAllocator::wait_for_work(std::unique_lock<std::mutex>& lock) {
   std::vector<std::shared_ptr<Marker>> markers;
   for (const auto& [name, pool] : pools_) {
     for (const Heap* heap : {&pool.small, &pool.large}) {
-      for (auto it = heap->free_blocks().lower_bound(BlockKey{kNoStream + 1, 0, 0}); it != heap->free_blocks().end();
+      for (auto it = heap->free_blocks().lower_bound(BlockKey{kNoStream + 1, 0, 0, 0}); it != heap->free_blocks().end();
            ++it) {
         for (const Use& use : (*it)->uses) markers.push_back(use.marker);
       }
