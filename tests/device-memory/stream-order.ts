@@ -27,7 +27,7 @@ export async function runRandomAllocations(
   const expected: number[] = []
   const live: Item[] = []
   let allocatedBytes = 0
-  const settings = random.chance(0.3) ? { allocatorSettings: { expandableSegments: true } } : {}
+  const settings = random.chance(30) ? { allocatorSettings: { expandableSegments: true } } : {}
 
   const allocate = (): void => {
     const stream = random.below(streams.length)
@@ -53,12 +53,12 @@ export async function runRandomAllocations(
     item.stream = stream
   }
   for (let step = 0; step < steps; step++) {
-    if (live.length === 0 || random.chance(0.5)) allocate()
+    if (live.length === 0 || random.chance(50)) allocate()
     const at = random.below(live.length)
-    if (random.chance(0.5)) read(live[at]!)
-    if (live.length > 12 || random.chance(0.4)) void live.splice(at, 1)[0]!.buffer.dispose()
-    if (random.chance(0.02)) await random.pick(streams).synchronize()
-    if (random.chance(0.02)) device.releaseCachedMemory()
+    if (random.chance(50)) read(live[at]!)
+    if (live.length > 12 || random.chance(40)) void live.splice(at, 1)[0]!.buffer.dispose()
+    if (random.chance(2)) await random.pick(streams).synchronize()
+    if (random.chance(2)) device.releaseCachedMemory()
   }
   for (const stream of streams) await stream.synchronize()
   const bytes = seen.read()
