@@ -6,9 +6,9 @@ import { makeTimeline } from '../../packages/cli/src/memory-page/timeline.js'
 import { readMemoryTrace } from '../../packages/cli/src/memory-trace.js'
 import { type NativeSettings, probe, type Snapshot } from '../allocator/allocator-probe.js'
 import { AllocatorRig, MiB } from '../allocator/allocator-rig.js'
-import { decoderTrace, modelLoadTrace, type ReplayableTrace, randomTrace } from '../allocator/replayable-traces.js'
 import { rounds } from '../nightly.js'
 import { Random } from '../order/random.js'
+import { decoderTrace, modelLoadTrace, type ReplayableTrace, randomTrace } from './one-stream-traces.js'
 import { eventCount, memoryTraceOf, type RecordOptions, record } from './recorded-trace.js'
 
 /** What a moment and a snapshot must agree in. */

@@ -9,10 +9,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { MemoryHistory } from '../../packages/cli/src/memory-page/memory-history.js'
 import { type MemoryMoment, memoryMoment } from '../../packages/cli/src/memory-page/memory-moment.js'
 import { MiB } from '../allocator/allocator-rig.js'
-import { decoderTrace, modelLoadTrace, randomTrace } from '../allocator/replayable-traces.js'
 import { nightly } from '../nightly.js'
 import { Random } from '../order/random.js'
 import { Chromium } from './chromium.js'
+import { decoderTrace, modelLoadTrace, randomTrace } from './one-stream-traces.js'
 import { record } from './recorded-trace.js'
 
 const cli = fileURLToPath(new URL('../../packages/cli/dist/cli.js', import.meta.url))

@@ -1,7 +1,7 @@
 import type { MemoryEvent, MemoryTrace } from '@spillway/device'
 import { type NativeSettings, probe } from '../allocator/allocator-probe.js'
 import { AllocatorRig, type Block, MiB, type RigOptions } from '../allocator/allocator-rig.js'
-import type { ReplayableTrace } from '../allocator/replayable-traces.js'
+import type { ReplayableTrace } from './one-stream-traces.js'
 
 const kinds = {
   allocate: 'allocate',
