@@ -43,6 +43,7 @@ const tests = [
   'tests/abi',
   'tests/allocator',
   'tests/checker',
+  'tests/device-memory',
   'tests/fuzz',
   'tests/order',
 ]

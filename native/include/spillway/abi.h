@@ -225,7 +225,8 @@ typedef struct spillway_api {
    * Inside a capture the event must have been recorded in it, or flags hold SPILLWAY_WAIT_EXTERNAL. */
   spillway_status (*event_wait)(spillway_event* event, spillway_stream* stream, uint32_t flags, spillway_error* error);
 
-  /* Allocation may take as long as the system takes to give memory; it does not wait for the device's work. */
+  /* Allocation may take as long as the system takes to give memory; it waits for the device's work only where it would
+   * fail otherwise. */
   spillway_status (*buffer_create)(spillway_device* device, const spillway_allocation* allocation,
                                    spillway_buffer** out, spillway_error* error);
   spillway_status (*buffer_info)(spillway_buffer* buffer, spillway_buffer_info* out, spillway_error* error);

@@ -1,7 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { formatBytes, type PinSetting, pinPolicy, readEnvironment, shouldPinMemory } from '@spillway/core'
 import { Kernels } from '@spillway/decoder'
-import { type CudaStatus, cudaStatus, type NativeDevice, systemMemory } from '@spillway/device'
+import {
+  type CudaStatus,
+  cudaStatus,
+  currentAllocatorSettings,
+  type NativeDevice,
+  systemMemory,
+} from '@spillway/device'
 import { createRegistry } from './backends.js'
 import { measureLink } from './limits.js'
 import { type Invocation, matrixLibraryOf, openSelectedDevice } from './session.js'
@@ -26,6 +32,7 @@ export async function doctor({ given, output, signal }: Invocation): Promise<voi
       cuda: cudaStatus(),
       pinned: pin,
       memory: { ...systemMemory(), lockableBytes: lockableBytes() },
+      allocator: allocatorSettings(),
       link: await linkRates(device, pin.pin, signal),
       kernels: kernels.describe(),
       instructionSet: kernels.instructionSet,
@@ -55,6 +62,7 @@ type Report = {
     readonly availableBytes: number
     readonly lockableBytes: number | 'unlimited' | 'unknown'
   }
+  readonly allocator: Readonly<Record<string, unknown>>
   readonly link: LinkRates
   readonly kernels: readonly { readonly name: string; readonly image: string; readonly hostTwin: boolean }[]
   readonly instructionSet: string
@@ -74,12 +82,26 @@ function lines(report: Report): string[] {
     `pinning   ${report.pinned.pin ? 'yes' : 'no'}: ${report.pinned.reason}`,
     `memory    ${formatBytes(memory.availableBytes)} available of ${formatBytes(memory.totalBytes)}; ` +
       `lockable: ${typeof memory.lockableBytes === 'number' ? formatBytes(memory.lockableBytes) : memory.lockableBytes}`,
+    `allocator ${Object.entries(report.allocator)
+      .map(([name, value]) => `${name} ${value}`)
+      .join(', ')}`,
     `link      host to device ${rate(link.hostToDeviceBytesPerSecond)}, back ${rate(link.deviceToHostBytesPerSecond)} ` +
       `(${link.storage}, median of ${link.rounds} rounds, copies of ${formatBytes(link.bytes)})`,
     `kernels   ${kernels.length} host twins (${report.instructionSet}), ${images} with an image for a GPU`,
     `products  ${report.matrixProducts}`,
     ...report.backends.map(({ name, available, reason }) => `backend   ${name}${available ? '' : `: ${reason}`}`),
   ]
+}
+
+/** What holds for device memory in this process; JSON has no Infinity. */
+function allocatorSettings(): Report['allocator'] {
+  const { maxSplitSizeMb, roundupPower2Divisions, ...rest } = currentAllocatorSettings()
+  const [first, ...others] = roundupPower2Divisions
+  return {
+    maxSplitSizeMb: Number.isFinite(maxSplitSizeMb) ? maxSplitSizeMb : 'unlimited',
+    ...rest,
+    roundupPower2Divisions: others.every((divisions) => divisions === first) ? first : roundupPower2Divisions,
+  }
 }
 
 /** With the memory that other processes hold, whatever this one's limit is. */

@@ -212,6 +212,7 @@ test('doctor: every section, in JSON and for people', async () => {
     cuda: { available: boolean; reason: string; gpus: unknown[] }
     pinned: { reason: string }
     memory: { totalBytes: number }
+    allocator: Record<string, unknown>
     link: Record<string, number>
     kernels: unknown[]
     backends: { name: string; available: boolean }[]
@@ -222,11 +223,17 @@ test('doctor: every section, in JSON and for people', async () => {
   expect(report.cuda.available ? report.cuda.gpus.length > 0 : report.cuda.reason !== '').toBe(true)
   expect(report.pinned.reason).not.toBe('')
   expect(report.memory.totalBytes).toBeGreaterThan(0)
+  expect(report.allocator).toEqual({
+    maxSplitSizeMb: 'unlimited',
+    expandableSegments: false,
+    garbageCollectionThreshold: 0,
+    roundupPower2Divisions: 0,
+  })
   expect(report.link.hostToDeviceBytesPerSecond).toBeGreaterThan(0)
   expect(report.kernels.length).toBeGreaterThan(5)
   expect(report.backends.map(({ name }) => name)).toEqual(['none', 'auto', 'prefetch'])
   const people = await spillway(['doctor'])
-  for (const word of ['node', 'device', 'gpu', 'pinning', 'memory', 'link', 'kernels', 'products', 'backend']) {
+  for (const word of ['node', 'device', 'gpu', 'pinning', 'memory', 'allocator', 'link', 'kernels', 'products', 'backend']) {
     expect(people.stdout).toMatch(new RegExp(`^${word} `, 'm'))
   }
 })
