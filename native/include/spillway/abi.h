@@ -94,10 +94,11 @@ typedef struct spillway_box {
 typedef struct spillway_allocation {
   uint32_t struct_size;
   uint32_t storage;
-  uint64_t bytes;          /* > 0 */
-  const char* tag;         /* device storage only; UTF-8, at most 63 bytes; copied */
-  /* (optional) Device storage: whose work uses it first. It may get what that stream's earlier work still uses, so other
-   * streams must wait for this point; without a stream nobody must. Refused while the stream is being captured. */
+  uint64_t bytes;  /* > 0 */
+  const char* tag; /* device storage only; UTF-8, at most 63 bytes; copied */
+  /* (optional) Device storage: whose work uses it first. It may get what that stream's earlier work still uses, so
+   * other streams must wait for this point; without a stream nobody must. Refused while the stream is being captured.
+   */
   spillway_stream* stream;
 } spillway_allocation;
 
