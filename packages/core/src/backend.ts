@@ -36,6 +36,11 @@ export interface HostArena {
 export interface MemoryPlan {
   readonly kvCacheBytes: number
   readonly workspaceBytes: number
+  /**
+   * The most that `replaceParameters` takes at once beside what is placed: new slabs, and tensors on the way into them.
+   * Default: twice the largest module.
+   */
+  readonly postLoadBytes?: number
 }
 
 export interface BackendContext {

@@ -139,10 +139,12 @@ export async function openBackends(options: OffloaderOptions): Promise<OpenedBac
 }
 
 function checkPlan(plan: OffloaderOptions['plan'] = { kvCacheBytes: 0, workspaceBytes: 0 }): BackendContext['plan'] {
-  const { kvCacheBytes, workspaceBytes } = readOptions(plan, 'plan', ['kvCacheBytes', 'workspaceBytes'])
+  const given = readOptions(plan, 'plan', ['kvCacheBytes', 'workspaceBytes', 'postLoadBytes'])
+  const { kvCacheBytes, workspaceBytes, postLoadBytes } = given
   return Object.freeze({
     kvCacheBytes: planBytes('kvCacheBytes', kvCacheBytes),
     workspaceBytes: planBytes('workspaceBytes', workspaceBytes),
+    ...(postLoadBytes === undefined ? {} : { postLoadBytes: planBytes('postLoadBytes', postLoadBytes) }),
   })
 }
 

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import {
   contiguousStride,
+  decideResident,
   elementCount,
   extentBytes,
   type ModuleSpec,
@@ -71,5 +72,10 @@ test('everything resident takes slabs in whole pages, caches, workspace and twic
     module('tied', [parameter('a', [1000], { tiedTo: 'small.a' })]),
   ]
   expect(ownParameters(specs[2]!)).toEqual([])
-  expect(residentPlanBytes(specs, { kvCacheBytes: 7, workspaceBytes: 11 })).toBe(4096 + 8192 + 7 + 11 + 2 * 8192)
+  const plan = { kvCacheBytes: 7, workspaceBytes: 11 }
+  const neededBytes = 4096 + 8192 + 7 + 11 + 2 * 8192
+  expect(residentPlanBytes(specs, plan)).toBe(neededBytes)
+  expect(decideResident(specs, plan, neededBytes)).toEqual({ resident: true, neededBytes, availableBytes: neededBytes })
+  expect(decideResident(specs, plan, neededBytes - 1).resident).toBe(false)
+  expect(residentPlanBytes(specs, { ...plan, postLoadBytes: 1 })).toBe(neededBytes - 2 * 8192 + 1)
 })

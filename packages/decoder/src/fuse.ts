@@ -3,8 +3,13 @@ import {
   type DeviceBuffer,
   extentBytes,
   type HostBuffer,
+  type ModuleSpec,
   type Offloader,
+  ownParameters,
   type Parameter,
+  parameterBytes,
+  physicalBytes,
+  physicalSlabBytes,
   type Replacement,
   type Stream,
   type TensorView,
@@ -25,6 +30,23 @@ const fusions = [
   },
   { from: ['mlp.gate_proj.weight', 'mlp.up_proj.weight'], to: 'mlp.gate_up_proj.weight' },
 ] as const
+
+/**
+ * Device bytes that joining the layers of a resident model takes at its peak: a layer's new slab, and the joined tensor
+ * where `idleBytes`, what `idle` will have, are too few for it.
+ */
+export function fusionBytes(specs: readonly ModuleSpec[], idleBytes: number): number {
+  let most = 0
+  for (const spec of specs) {
+    for (const { from } of fusions) {
+      const joined = parameterBytes(spec.parameters.filter(({ name }) => (from as readonly string[]).includes(name)))
+      if (joined === 0) continue
+      const scratch = joined > idleBytes ? physicalBytes(joined) : 0
+      most = Math.max(most, physicalSlabBytes(ownParameters(spec)) + scratch)
+    }
+  }
+  return most
+}
 
 export interface FuseOptions {
   readonly offloader: Offloader

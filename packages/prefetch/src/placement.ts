@@ -76,7 +76,7 @@ export class Placement {
   /** The placement after a replacement, its bytes in place. This one stays as it is, whatever happens. */
   async replace(context: BackendContext, next: ReadonlyMap<string, Replacement | null>): Promise<Placement> {
     const { parameters, sources } = applyReplacements(this.placed(), next)
-    const made = await Placement.create(context, { ...this.spec, parameters }, this.#isOffloaded)
+    const made = await Placement.create(context, { ...this.spec, parameters }, this.#afterReplacing(next))
     try {
       await made.offloaded?.fill(context.compute, sources)
       await made.resident?.fill(context.compute, sources)
@@ -85,6 +85,16 @@ export class Placement {
       await made.dispose()
       throw error
     }
+  }
+
+  /** What stands in for parameters on the host goes there too, whatever its name: plans count on their room. */
+  #afterReplacing(next: ReadonlyMap<string, Replacement | null>): IsOffloaded {
+    const onHost = new Set(this.offloaded?.parameters.map(({ name }) => name))
+    const standsIn = [...next].some(([name, replacement]) => replacement === null && onHost.has(name))
+    if (!standsIn) return this.#isOffloaded
+    const known = new Set(this.spec.parameters.map(({ name }) => name))
+    const added = new Set([...next.keys()].filter((name) => !known.has(name)))
+    return (parameter) => added.has(parameter) || this.#isOffloaded(parameter)
   }
 
   async dispose(): Promise<void> {
@@ -120,8 +130,8 @@ function allocateDevice(
     throw explainOutOfMemory(
       error,
       `module ${module} (${bytes} bytes), which is not offloaded,`,
-      'Offload more layers, with a smaller --offload-group-size or a larger --offload-num-in-group, or give the ' +
-        'device more memory',
+      'Offload more layers, with a smaller --offload-group-size or a larger --offload-num-in-group; or leave both out, ' +
+        'and as many are offloaded as need be; or give the device more memory',
     )
   }
 }

@@ -10,8 +10,8 @@ import {
   type Stream,
   throwIfAborted,
 } from '@spillway/core'
-import { selectLayers } from './layer-selection.js'
 import type { PrefetchAddon } from './native-ring.js'
+import { OffloadPlanner } from './offload-planner.js'
 import type { PrefetchConfig } from './options.js'
 import { Placement } from './placement.js'
 import { Ring } from './ring.js'
@@ -20,9 +20,8 @@ import { Ring } from './ring.js'
 export class PrefetchSteps implements OffloaderSteps {
   readonly #addon: PrefetchAddon
   readonly #context: BackendContext
-  readonly #config: PrefetchConfig
+  readonly #planner: OffloadPlanner
   readonly #placements = new Map<string, Placement>()
-  #layerCount = 0
   #ring: Ring | undefined
   /** Position in the ring of every module with parameters on the host. */
   readonly #ringIndices = new Map<string, number>()
@@ -30,29 +29,27 @@ export class PrefetchSteps implements OffloaderSteps {
   constructor(addon: PrefetchAddon, context: BackendContext, config: PrefetchConfig) {
     this.#addon = addon
     this.#context = context
-    this.#config = config
+    this.#planner = new OffloadPlanner(context, config)
   }
 
   async wrapModules(
     specs: readonly ModuleSpec[],
-    { signal }: { prefix: string; signal?: AbortSignal },
+    { prefix, signal }: { prefix: string; signal?: AbortSignal },
   ): Promise<readonly PlacedModule[]> {
     for (const spec of specs) this.#checkTies(spec)
-    const { selected, layerCount } = selectLayers(specs, this.#layerCount, this.#config)
-    const tieTargets = tieTargetsOf(specs)
+    const plan = this.#planner.plan(specs, prefix, [...this.#placements.values()])
     const made: Placement[] = []
     try {
       for (const spec of specs) {
         throwIfAborted(signal, 'placing modules')
-        const isOffloaded = (parameter: string): boolean =>
-          selected.has(spec.name) && !tieTargets.has(`${spec.name}.${parameter}`)
+        const isOffloaded = (parameter: string): boolean => plan.isOffloaded(spec, parameter)
         made.push(await Placement.create(this.#context, spec, isOffloaded, signal))
       }
     } catch (error) {
       await Promise.all(made.map((placement) => placement.dispose()))
       throw error
     }
-    this.#layerCount = layerCount
+    this.#planner.accept(plan)
     for (const [i, placement] of made.entries()) this.#placements.set(specs[i]!.name, placement)
     return made.map((placement) => placement.placed())
   }
@@ -74,11 +71,10 @@ export class PrefetchSteps implements OffloaderSteps {
     const offloaded = [...this.#placements.values()]
       .filter((placement) => placement.offloaded !== undefined)
       .sort((a, b) => a.spec.order - b.spec.order)
-    if (offloaded.length > 0) {
-      const slabs = offloaded.map((placement) => placement.offloaded!.buffer)
-      this.#ring = await Ring.open(this.#addon, this.#context, slabs, this.#config.prefetchStep)
-      for (const [index, { spec }] of offloaded.entries()) this.#ringIndices.set(spec.name, index)
-    }
+    if (offloaded.length === 0) throw this.#planner.nothingOffloaded()
+    const slabs = offloaded.map((placement) => placement.offloaded!.buffer)
+    this.#ring = await Ring.open(this.#addon, this.#context, slabs, this.#planner.prefetchStep)
+    for (const [index, { spec }] of offloaded.entries()) this.#ringIndices.set(spec.name, index)
     return [...this.#placements].map(([name, placement]) => {
       const index = this.#ringIndices.get(name)
       return placement.placed(index === undefined ? undefined : this.#ring!.slotOf(index))
@@ -150,17 +146,4 @@ export class PrefetchSteps implements OffloaderSteps {
       )
     }
   }
-}
-
-/** Full names of parameters that another module reads too, at a time when a slot may hold another layer. */
-function tieTargetsOf(specs: readonly ModuleSpec[]): ReadonlySet<string> {
-  const targets = new Set<string>()
-  for (const spec of specs) {
-    // A second name within the module is read when the module is in its slot.
-    const inner = new Set(spec.parameters.map(({ name }) => `${spec.name}.${name}`))
-    for (const { tiedTo } of spec.parameters) {
-      if (tiedTo !== undefined && !inner.has(tiedTo)) targets.add(tiedTo)
-    }
-  }
-  return targets
 }

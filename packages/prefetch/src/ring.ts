@@ -2,6 +2,7 @@ import type { BackendContext, DeviceBuffer, HostBuffer, Stream } from '@spillway
 import { handleOf } from '@spillway/device'
 import type { NativeRing, PrefetchAddon, RingCounters } from './native-ring.js'
 import { explainOutOfMemory } from './out-of-memory.js'
+import { slotSizes } from './slots.js'
 
 /** The slots that offloaded layers pass through, the stream they come on, and the native ring that keeps order. */
 export class Ring {
@@ -26,7 +27,10 @@ export class Ring {
     const copyStream = context.device.createStream({ priority: 'normal' })
     let native: NativeRing | undefined
     try {
-      const sizes = slotSizes(slabs, prefetchStep)
+      const sizes = slotSizes(
+        slabs.map((slab) => slab.bytes),
+        prefetchStep,
+      )
       for (const [slot, bytes] of sizes.entries()) {
         const rebuild = (stream: Stream): void => {
           if (native !== undefined) addon.rebuild(native, slot, handleOf(stream))
@@ -97,16 +101,6 @@ export class Ring {
     await this.#copyStream.synchronize().catch(() => undefined)
     await Promise.all([this.#copyStream.dispose(), ...this.#slots.map((slot) => slot.dispose())])
   }
-}
-
-/** One slot per step, at most one per element; each as large as the largest element that passes through it. */
-function slotSizes(slabs: readonly HostBuffer[], prefetchStep: number): number[] {
-  const sizes = new Array<number>(Math.min(prefetchStep, slabs.length)).fill(0)
-  for (const [i, slab] of slabs.entries()) {
-    const slot = i % sizes.length
-    sizes[slot] = Math.max(sizes[slot]!, slab.bytes)
-  }
-  return sizes
 }
 
 function allocateSlot(

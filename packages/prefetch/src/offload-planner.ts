@@ -1,0 +1,156 @@
+import {
+  type BackendContext,
+  formatBytes,
+  type ModuleSpec,
+  ownParameters,
+  physicalBytes,
+  physicalSlabBytes,
+  postLoadBytes,
+  Slab,
+  SpillwayError,
+  warn,
+} from '@spillway/core'
+import { type FitModule, planFit } from './fit.js'
+import { layersOf, selectLayers } from './layer-selection.js'
+import { defaultPrefetchStep, type PrefetchConfig } from './options.js'
+import { ParameterPatterns } from './parameter-pattern.js'
+import type { Placement } from './placement.js'
+
+/** What one call of `wrapModules` puts on the host. */
+export interface OffloadPlan {
+  isOffloaded(module: ModuleSpec, parameter: string): boolean
+  readonly prefetchStep: number
+  readonly layerCount: number
+}
+
+/** Decides from sizes alone what goes to the host: by groups of layers, or as little as makes the rest fit. */
+export class OffloadPlanner {
+  readonly #context: BackendContext
+  readonly #config: PrefetchConfig
+  readonly #patterns: ParameterPatterns
+  #layerCount = 0
+  #prefetchStep: number
+
+  constructor(context: BackendContext, config: PrefetchConfig) {
+    this.#context = context
+    this.#config = config
+    this.#patterns = new ParameterPatterns(config.params)
+    this.#prefetchStep = config.prefetchStep ?? defaultPrefetchStep
+  }
+
+  get prefetchStep(): number {
+    return this.#prefetchStep
+  }
+
+  /**
+   * `placed`: what earlier calls placed. Throws SPILLWAY_PATTERN_UNMATCHED and, without groups, SPILLWAY_OUT_OF_MEMORY
+   * when nothing fits and SPILLWAY_NOTHING_OFFLOADED when everything does. Changes nothing until `accept`.
+   */
+  plan(specs: readonly ModuleSpec[], prefix: string, placed: readonly Placement[]): OffloadPlan {
+    const tieTargets = tieTargetsOf(specs)
+    const mayOffload = (module: ModuleSpec, parameter: string): boolean =>
+      !tieTargets.has(`${module.name}.${parameter}`) && this.#patterns.matches(module, parameter, prefix)
+    const offloadable = new Map(
+      specs.map((spec) => [spec, ownParameters(spec).filter(({ name }) => mayOffload(spec, name))] as const),
+    )
+    const layers = layersOf(specs)
+    // A tower may come before the layers in a call of its own.
+    if (layers.length > 0) this.#patterns.requireMatched()
+    const named = specs.filter((spec) => spec.role !== 'layer' && offloadable.get(spec)!.length > 0)
+    const grouped = this.#config.groupSize > 0
+    const fit = grouped ? undefined : this.#fit(offloadable, placed)
+    const chosen = fit?.offloaded ?? selectLayers(specs, this.#layerCount, this.#config)
+    const selected = new Set([...chosen, ...named.map(({ name }) => name)])
+    return {
+      isOffloaded: (module, parameter) => selected.has(module.name) && mayOffload(module, parameter),
+      prefetchStep: fit?.prefetchStep ?? this.#prefetchStep,
+      layerCount: this.#layerCount + layers.length,
+    }
+  }
+
+  /** The modules of the plan are placed. */
+  accept({ prefetchStep, layerCount }: OffloadPlan): void {
+    this.#prefetchStep = prefetchStep
+    this.#layerCount = layerCount
+  }
+
+  nothingOffloaded(): SpillwayError {
+    const { groupSize, numInGroup } = this.#config
+    return nothingOffloaded(
+      `groups of ${groupSize} layers (--offload-group-size), of which the last ${numInGroup} are offloaded, select none of ` +
+        `${this.#layerCount} layers with anything to offload. Take smaller groups, or leave --offload-group-size out`,
+      { groupSize, numInGroup, layerCount: this.#layerCount },
+    )
+  }
+
+  #fit(offloadable: ReadonlyMap<ModuleSpec, ModuleSpec['parameters']>, placed: readonly Placement[]) {
+    const { budget, plan } = this.#context
+    const specs = [...offloadable.keys()]
+    const modules = specs.map((spec) => ({ order: spec.order, ...fitModule(spec, offloadable.get(spec)!) }))
+    for (const { spec, offloaded } of placed) {
+      if (offloaded !== undefined)
+        modules.push({ order: spec.order, ...placedModule(spec.name, offloaded.buffer.bytes) })
+    }
+    const fit = planFit({
+      modules: modules.sort((a, b) => a.order - b.order),
+      otherBytes: plan.kvCacheBytes + plan.workspaceBytes,
+      postLoadBytes: postLoadBytes(specs, plan),
+      boundBytes: budget.availableBytes,
+      prefetchStep: this.#config.prefetchStep,
+    })
+    if (fit.offloaded.length === 0 && specs.some(({ role }) => role === 'layer')) {
+      throw nothingOffloaded(
+        `everything fits on the device: ${formatBytes(fit.deviceBytes)} of ${formatBytes(budget.availableBytes)} that are ` +
+          'free. Choose the backend auto or none; or say with --offload-group-size which layers to offload all the same, ' +
+          'or with --device-memory how little the device has',
+        { neededBytes: fit.deviceBytes, availableBytes: budget.availableBytes },
+      )
+    }
+    if (this.#config.prefetchStep === undefined && fit.prefetchStep < defaultPrefetchStep) {
+      warn(
+        'SPILLWAY_PREFETCH_STEP',
+        `prefetch: ${defaultPrefetchStep} slots do not fit into the ${formatBytes(budget.availableBytes)} that are free, so ` +
+          `there is one of ${formatBytes(fit.slotBytes[0] ?? 0)}: no layer is copied while another offloaded one is read`,
+      )
+    }
+    return fit
+  }
+}
+
+function fitModule(spec: ModuleSpec, offloadable: ModuleSpec['parameters']): FitModule {
+  const own = ownParameters(spec)
+  const kept = own.filter((parameter) => !offloadable.includes(parameter))
+  const slabBytes = offloadable.length === 0 ? 0 : Slab.bytes(offloadable)
+  return {
+    name: spec.name,
+    hostBytes: slabBytes,
+    slotBytes: physicalBytes(slabBytes),
+    keptBytes: physicalSlabBytes(kept),
+    residentBytes: physicalSlabBytes(own),
+    offload: spec.role === 'layer' ? 'chosen' : 'always',
+  }
+}
+
+/** What stays of it on the device is not among the bytes that are free any more. */
+function placedModule(name: string, hostBytes: number): FitModule {
+  const slotBytes = physicalBytes(hostBytes)
+  return { name, hostBytes, slotBytes, keptBytes: 0, residentBytes: 0, offload: 'always' }
+}
+
+function nothingOffloaded(problem: string, details: Readonly<Record<string, unknown>>): SpillwayError {
+  const message = `prefetch was asked to offload, and nothing would be: ${problem}`
+  return new SpillwayError('SPILLWAY_NOTHING_OFFLOADED', message, { details: { backend: 'prefetch', ...details } })
+}
+
+/** Full names of parameters that another module reads too, at a time when a slot may hold another layer. */
+function tieTargetsOf(specs: readonly ModuleSpec[]): ReadonlySet<string> {
+  const targets = new Set<string>()
+  for (const spec of specs) {
+    // A second name within the module is read when the module is in its slot.
+    const inner = new Set(spec.parameters.map(({ name }) => `${spec.name}.${name}`))
+    for (const { tiedTo } of spec.parameters) {
+      if (tiedTo !== undefined && !inner.has(tiedTo)) targets.add(tiedTo)
+    }
+  }
+  return targets
+}
