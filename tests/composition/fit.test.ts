@@ -21,6 +21,9 @@ async function withModel<T>(
   return await use(model, device)
 }
 
+const rates = { linkBytesPerSecond: 1e9, computeMs: () => 0.1 }
+/** Caches, workspace and what the engine keeps besides are not planned in whole pages. */
+const roundingBytes = 8 * 4096
 const run = (model: Model): Promise<Decoded> => decode(model, prompt, { maxTokens: 6 })
 const auto = (): ConfiguredBackend =>
   configure(createAutoBackend({ loadPrefetch: async () => prefetch, options: prefetchOptions }))
@@ -41,6 +44,14 @@ test('down to the smallest device that holds it at all, and not below', async ()
         expect(model.names).toEqual([offloadedBytes === 0 ? 'auto (none)' : 'auto (prefetch)'])
         expect(device.counters().pinnedBytes).toBeGreaterThanOrEqual(offloadedBytes)
         expect(device.budget.peakBytes).toBeLessThanOrEqual(limit)
+        const { memory, predictedStepMs, measuredPeakDeviceBytes } = model.explain({ rates })
+        expect(memory.hostBytes).toBe(offloadedBytes)
+        expect(measuredPeakDeviceBytes).toBe(device.budget.peakBytes)
+        // What was planned was taken, but for pages that are not full and what loading did not need.
+        expect(memory.deviceBytes).toBeLessThanOrEqual(limit)
+        expect(device.budget.peakBytes).toBeLessThanOrEqual(memory.deviceBytes + roundingBytes)
+        expect(device.budget.peakBytes).toBeGreaterThan(0.98 * (memory.deviceBytes - memory.postLoadBytes))
+        expect(predictedStepMs === undefined).toBe(offloadedBytes === 0)
         if (offloadedBytes > 2 * slotBytes) {
           expect(device.counters().hostToDeviceBytesByTag.weights).toBeGreaterThan(offloadedBytes)
         }

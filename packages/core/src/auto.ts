@@ -3,8 +3,10 @@ import type {
   ForwardSteps,
   OffloadBackend,
   OffloaderSteps,
+  OffloadForecast,
   OffloadStats,
   PlacementBackend,
+  StepRates,
 } from './backend.js'
 import { checkBackend } from './backend-value.js'
 import { formatBytes } from './bytes.js'
@@ -103,6 +105,10 @@ class AutoSteps implements OffloaderSteps {
 
   stats(): OffloadStats {
     return this.#choice?.steps.stats() ?? { offloadedBytes: 0, residentBytes: 0, slotBytes: 0, onloadedBytes: 0 }
+  }
+
+  forecast(rates?: StepRates): OffloadForecast {
+    return this.#choice?.steps.forecast?.(rates) ?? { slotBytes: [], slotOf: new Map() }
   }
 
   async synchronize(options?: { readonly signal?: AbortSignal }): Promise<void> {

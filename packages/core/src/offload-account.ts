@@ -1,10 +1,15 @@
-import type { OffloadStats } from './backend.js'
+import type { OffloadForecast, OffloadStats } from './backend.js'
+import { reading, readOptions } from './call-options.js'
 import { SpillwayError, toSpillwayError } from './errors.js'
+import { type Explanation, explain } from './explanation.js'
+import { checkForecast, checkTimes } from './forecast-check.js'
 import type { ModuleSpec } from './module.js'
+import type { ExplainOptions } from './offloader.js'
 import type { OpenedBackends } from './opened-backends.js'
 import { checkPlacement, type PlacementRules } from './placement-check.js'
 import { PlacementRecord } from './placement-record.js'
 import { checkOnloadedBytes, checkStats, readStats } from './stats-check.js'
+import { checkStepRates } from './step-rates.js'
 
 /** Core's account of what the placement backend did, and the checks that hold the backend to it. */
 export class OffloadAccount {
@@ -72,9 +77,29 @@ export class OffloadAccount {
     return stats
   }
 
+  /** See `Offloader.explain`. */
+  explain(names: readonly string[], options: ExplainOptions | undefined): Explanation {
+    const { rates, measured } = readOptions(options, 'explain', ['rates', 'measured'])
+    const { placement, plan, device } = this.#parts
+    const checkedRates = rates === undefined ? undefined : reading('explain', () => checkStepRates(rates))
+    const times = measured === undefined ? undefined : reading('explain', () => checkTimes(measured, invalidTimes))
+    let forecast: OffloadForecast | undefined
+    try {
+      forecast = placement.steps.forecast && checkForecast(placement.steps.forecast(checkedRates), this.#name)
+    } catch (error) {
+      throw toSpillwayError(error, 'SPILLWAY_BACKEND_FAILED', `backend ${this.#name} failed in forecast`)
+    }
+    const peakDeviceBytes = device.budget.peakBytes
+    return explain({ names, modules: this.record.modules.values(), plan, forecast, measured: times, peakDeviceBytes })
+  }
+
   /** Only when the streams of all forwards are idle: see `checkOnloadedBytes`. */
   checkOnloaded(stats: OffloadStats): void {
     const { device, hostToDeviceBytesBefore } = this.#parts
     checkOnloadedBytes(stats, device.counters().hostToDeviceBytes - hostToDeviceBytesBefore, this.#name)
   }
+}
+
+function invalidTimes(problem: string): SpillwayError {
+  return new SpillwayError('SPILLWAY_INVALID_ARGUMENT', `explain: ${problem}; timesOf() makes them from events`)
 }

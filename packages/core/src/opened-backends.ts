@@ -30,6 +30,7 @@ export interface OpenedBackends {
   readonly hostToDeviceBytesBefore: number
   readonly placement: OpenedBackend<OffloaderSteps>
   readonly residency: OpenedBackend<ResidencySteps> | undefined
+  readonly plan: BackendContext['plan']
   /** For the engine: through the residency backend when there is one. */
   readonly memory: (tag: Tag) => MemorySource
   readonly host: HostArena
@@ -128,6 +129,7 @@ export async function openBackends(options: OffloaderOptions): Promise<OpenedBac
       hostToDeviceBytesBefore,
       placement,
       residency,
+      plan,
       memory: (tag) => countedSource(engine, tag),
       host: hostArena(device, pinning, new LiveBuffers(), check),
     }

@@ -1,6 +1,8 @@
 import { setMaxListeners } from 'node:events'
 import {
   type Device,
+  type ExplainOptions,
+  type Explanation,
   type Offloader,
   type OffloaderStats,
   printable,
@@ -43,6 +45,8 @@ export interface Model extends AsyncDisposable {
    * forwards that were enqueued: what replays of the graph copy, `device.counters()` has.
    */
   stats(): OffloaderStats
+  /** What lies where and what a step costs, as `Offloader.explain`; `formatExplanation` makes a table of it. */
+  explain(options?: ExplainOptions): Explanation
   /**
    * Logits after each of `tokens`, f32 [vocab] each. Throws SPILLWAY_DECODER_CONTEXT, SPILLWAY_DECODER_TOKEN,
    * SPILLWAY_DECODER_EMPTY_PROMPT, SPILLWAY_ABORTED.
@@ -114,6 +118,10 @@ export class LoadedModel implements Model {
 
   stats(): OffloaderStats {
     return this.#offloader.stats()
+  }
+
+  explain(options?: ExplainOptions): Explanation {
+    return this.#offloader.explain(options)
   }
 
   async logits(tokens: readonly number[], options: { readonly signal?: AbortSignal } = {}): Promise<Float32Array[]> {

@@ -116,6 +116,22 @@ Napi::Value counters(const Napi::CallbackInfo& info) {
   result.Set("capturedOnloads", number(counters.captured_onloads));
   result.Set("demandOnloads", number(counters.demand_onloads));
   result.Set("resets", number(counters.resets));
+  result.Set("forwards", number(counters.forwards));
+  result.Set("failedForwards", number(counters.failed_forwards));
+  return result;
+}
+
+// elementCounters(ring): an object for each element
+Napi::Value element_counters(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const std::vector<ElementCounters>& counters = ring_of(info[0]).element_counters();
+  Napi::Array result = Napi::Array::New(env, counters.size());
+  for (uint32_t i = 0; i < counters.size(); ++i) {
+    Napi::Object element = Napi::Object::New(env);
+    element.Set("onloads", Napi::Number::New(env, static_cast<double>(counters[i].onloads)));
+    element.Set("demandOnloads", Napi::Number::New(env, static_cast<double>(counters[i].demand_onloads)));
+    result.Set(i, element);
+  }
   return result;
 }
 
@@ -136,6 +152,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_function<end>(env, exports, "end");
   export_function<rebuild>(env, exports, "rebuild");
   export_function<counters>(env, exports, "counters");
+  export_function<element_counters>(env, exports, "elementCounters");
   export_function<close>(env, exports, "close");
   return exports;
 }

@@ -35,6 +35,7 @@ Ring::Ring(const spillway_api* api, spillway_stream* copy_stream, const std::vec
     if (shares_slot && slab.storage == SPILLWAY_STORAGE_PAGEABLE) copies_can_be_captured_ = false;
     elements_.push_back({Reference<spillway_buffer>::retain(api, elements[i].slab), bytes});
   }
+  element_counters_.resize(n);
   eager_fork_ = make_event();
   captured_fork_ = make_event();
   join_ = make_event();
@@ -92,6 +93,7 @@ void Ring::begin(spillway_stream* stream) {
   capturing_ = capturing;
   copy_stream_joined_ = false;
   open_ = true;
+  ++counters_.forwards;
 }
 
 void Ring::begin_captured_account() {
@@ -149,6 +151,7 @@ void Ring::before(uint32_t element) {
   Slot& slot = slot_of(element);
   if (copy_of(slot).element != element) {
     ++counters_.demand_onloads;
+    if (!capturing_) ++element_counters_[element].demand_onloads;
     onload(element);
   }
   await_copy(slot);
@@ -167,6 +170,7 @@ void Ring::end(bool ok) {
     throw StatusError(SPILLWAY_STATUS_INVALID_ARGUMENT, "ring_end", "there is no open forward; begin one first");
   }
   open_ = false;
+  if (!ok) ++counters_.failed_forwards;
   if (is_capturing(stream_.get()) != capturing_) {
     // Nothing may be enqueued, and nothing has to be: the account is true, and the next forward goes by it.
     if (ok) check_capture_unchanged("ring_end");
@@ -197,8 +201,7 @@ void Ring::rebuild(uint32_t slot, spillway_stream* stream) {
   check(api_->event_record, last.done.get(), stream);
   last.element = element;
   last.awaited = false;  // whoever reads the slot or copies into it waits
-  ++counters_.onloads;
-  counters_.onloaded_bytes += elements_[element].bytes;
+  count_onload(element);
 }
 
 void Ring::await_copy(Slot& slot) {
@@ -231,9 +234,14 @@ void Ring::onload(uint32_t element) {
   if (capturing_) {
     ++counters_.captured_onloads;
   } else {
-    ++counters_.onloads;
-    counters_.onloaded_bytes += elements_[element].bytes;
+    count_onload(element);
   }
+}
+
+void Ring::count_onload(uint32_t element) {
+  ++counters_.onloads;
+  ++element_counters_[element].onloads;
+  counters_.onloaded_bytes += elements_[element].bytes;
 }
 
 void Ring::enqueue_copy(uint32_t element, spillway_stream* stream) {

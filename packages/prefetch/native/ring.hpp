@@ -28,8 +28,16 @@ struct RingCounters {
   uint64_t onloads = 0;         // copies enqueued outside captures; replays of a graph are not seen here
   uint64_t onloaded_bytes = 0;  // of those
   uint64_t captured_onloads = 0;
-  uint64_t demand_onloads = 0;  // of both kinds: begun only when the element was about to be read
-  uint64_t resets = 0;          // ends of forwards that found a slot without its first element
+  uint64_t demand_onloads = 0;   // of both kinds: begun only when the element was about to be read
+  uint64_t resets = 0;           // ends of forwards that found a slot without its first element
+  uint64_t forwards = 0;         // that began, captured ones included
+  uint64_t failed_forwards = 0;  // of those: ended with ok false
+};
+
+/// Of one element, since the ring was made; captured copies are not counted.
+struct ElementCounters {
+  uint64_t onloads = 0;
+  uint64_t demand_onloads = 0;  // of those: begun only when the element was about to be read
 };
 
 /// One thread at a time. Methods only enqueue, and never block on the device. All throw StatusError. Keeps its buffers
@@ -61,6 +69,7 @@ class Ring {
   void rebuild(uint32_t slot, spillway_stream* stream);
 
   const RingCounters& counters() const { return counters_; }
+  const std::vector<ElementCounters>& element_counters() const { return element_counters_; }
 
  private:
   using Event = Reference<spillway_event>;
@@ -102,6 +111,7 @@ class Ring {
   void await_copy(Slot& slot);
   void onload(uint32_t element);
   void enqueue_copy(uint32_t element, spillway_stream* stream);
+  void count_onload(uint32_t element);
   /// True when a slot did not hold its first element.
   bool restore_first_elements();
 
@@ -120,6 +130,7 @@ class Ring {
   bool capturing_ = false;           // the forward began in a capture
   bool copy_stream_joined_ = false;  // that capture, in this forward
   RingCounters counters_;
+  std::vector<ElementCounters> element_counters_;
 };
 
 }  // namespace spillway::prefetch

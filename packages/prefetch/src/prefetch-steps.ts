@@ -1,12 +1,15 @@
 import {
   type BackendContext,
   type ForwardSteps,
+  type ModuleOnloads,
   type ModuleSpec,
   type OffloaderSteps,
+  type OffloadForecast,
   type OffloadStats,
   type PlacedModule,
   type Replacement,
   SpillwayError,
+  type StepRates,
   type Stream,
   throwIfAborted,
 } from '@spillway/core'
@@ -15,6 +18,8 @@ import { OffloadPlanner } from './offload-planner.js'
 import type { PrefetchConfig } from './options.js'
 import { Placement } from './placement.js'
 import { Ring } from './ring.js'
+import { simulateSchedule } from './schedule.js'
+import { slotSizes } from './slots.js'
 
 /** The placement backend `prefetch`; its rules are in README.md. JavaScript thread of one environment. */
 export class PrefetchSteps implements OffloaderSteps {
@@ -23,6 +28,7 @@ export class PrefetchSteps implements OffloaderSteps {
   readonly #planner: OffloadPlanner
   readonly #placements = new Map<string, Placement>()
   #ring: Ring | undefined
+  #ringElements: readonly Placement[] = []
   /** Position in the ring of every module with parameters on the host. */
   readonly #ringIndices = new Map<string, number>()
 
@@ -68,12 +74,11 @@ export class PrefetchSteps implements OffloaderSteps {
   }
 
   async postInit(): Promise<readonly PlacedModule[]> {
-    const offloaded = [...this.#placements.values()]
-      .filter((placement) => placement.offloaded !== undefined)
-      .sort((a, b) => a.spec.order - b.spec.order)
+    const offloaded = this.#elements()
     if (offloaded.length === 0) throw this.#planner.nothingOffloaded()
     const slabs = offloaded.map((placement) => placement.offloaded!.buffer)
     this.#ring = await Ring.open(this.#addon, this.#context, slabs, this.#planner.prefetchStep)
+    this.#ringElements = offloaded
     for (const [index, { spec }] of offloaded.entries()) this.#ringIndices.set(spec.name, index)
     return [...this.#placements].map(([name, placement]) => {
       const index = this.#ringIndices.get(name)
@@ -106,12 +111,30 @@ export class PrefetchSteps implements OffloaderSteps {
       offloadedBytes += placement.offloadedBytes
       residentBytes += placement.residentBytes
     }
-    return {
-      offloadedBytes,
-      residentBytes,
-      slotBytes: this.#ring?.slotBytes ?? 0,
-      onloadedBytes: this.#ring?.counters.onloadedBytes ?? 0,
-    }
+    const ring = this.#ring
+    if (ring === undefined) return { offloadedBytes, residentBytes, slotBytes: 0, onloadedBytes: 0 }
+    const { onloadedBytes, ...counters } = ring.counters
+    const modules = ring.elementCounters.map((counts, i): ModuleOnloads => {
+      const { spec, offloaded } = this.#ringElements[i]!
+      return { module: spec.name, bytes: offloaded!.buffer.bytes, ...counts }
+    })
+    const onloads = { ...counters, modules }
+    return { offloadedBytes, residentBytes, slotBytes: ring.slotBytes, onloadedBytes, onloads }
+  }
+
+  forecast(rates?: StepRates): OffloadForecast {
+    const elements = this.#elements()
+    const bytesOf = new Map(elements.map(({ spec, offloaded }) => [spec.name, offloaded!.buffer.bytes]))
+    const slotBytes = slotSizes([...bytesOf.values()], this.#planner.prefetchStep)
+    const slotOf = new Map(elements.map(({ spec }, i) => [spec.name, i % slotBytes.length]))
+    if (rates === undefined) return { slotBytes, slotOf }
+    const inOrder = [...this.#placements.values()].sort(byOrder)
+    const modules = inOrder.map(({ spec: { name } }) => {
+      return { name, computeMs: rates.computeMs(name), onloadBytes: bytesOf.get(name) ?? 0 }
+    })
+    const { linkBytesPerSecond } = rates
+    const { stepMs, modules: times } = simulateSchedule({ modules, slots: slotBytes.length, linkBytesPerSecond })
+    return { slotBytes, slotOf, step: { stepMs, modules: times } }
   }
 
   async synchronize(options?: { readonly signal?: AbortSignal }): Promise<void> {
@@ -125,6 +148,11 @@ export class PrefetchSteps implements OffloaderSteps {
     this.#ringIndices.clear()
     this.#ring = undefined
     await Promise.all([ring?.dispose(), ...placements.map((placement) => placement.dispose())])
+  }
+
+  /** What passes through slots, in the order of the forward. */
+  #elements(): readonly Placement[] {
+    return [...this.#placements.values()].filter(({ offloaded }) => offloaded !== undefined).sort(byOrder)
   }
 
   #checkTies(spec: ModuleSpec): void {
@@ -146,4 +174,8 @@ export class PrefetchSteps implements OffloaderSteps {
       )
     }
   }
+}
+
+function byOrder(a: Placement, b: Placement): number {
+  return a.spec.order - b.spec.order
 }

@@ -1,6 +1,6 @@
 import type { BackendContext, DeviceBuffer, HostBuffer, Stream } from '@spillway/core'
 import { handleOf } from '@spillway/device'
-import type { NativeRing, PrefetchAddon, RingCounters } from './native-ring.js'
+import type { ElementCounters, NativeRing, PrefetchAddon, RingCounters } from './native-ring.js'
 import { explainOutOfMemory } from './out-of-memory.js'
 import { slotSizes } from './slots.js'
 
@@ -71,6 +71,10 @@ export class Ring {
 
   get counters(): RingCounters {
     return this.#addon.counters(this.#native)
+  }
+
+  get elementCounters(): readonly ElementCounters[] {
+    return this.#addon.elementCounters(this.#native)
   }
 
   begin(stream: Stream): void {

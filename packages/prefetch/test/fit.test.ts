@@ -22,15 +22,18 @@ const problem = (modules: readonly FitModule[], boundBytes: number, rest: Partia
 })
 const sum = (numbers: readonly number[]): number => numbers.reduce((total, one) => total + one, 0)
 
+function bytesOfSlots(elements: readonly FitModule[], count: number): number {
+  const slot = (k: number): number =>
+    Math.max(...elements.filter((_, i) => i % count === k).map(({ slotBytes }) => slotBytes))
+  return sum(Array.from({ length: count }, (_, k) => slot(k)))
+}
+
 /** Device bytes at most, worked out anew: what stays, and the slots or what loading takes. */
 function deviceBytes({ modules, otherBytes, postLoadBytes }: FitProblem, offloaded: ReadonlySet<string>, step: number) {
   const elements = modules.filter(({ name }) => offloaded.has(name))
-  let slots = 0
-  for (let slot = 0; slot < Math.min(step, elements.length); slot++) {
-    slots += Math.max(
-      ...elements.filter((_, i) => i % Math.min(step, elements.length) === slot).map((e) => e.slotBytes),
-    )
-  }
+  // A slot per step or more, whichever takes least.
+  const totals = [...elements.keys()].map((i) => i + 1).filter((count) => count >= Math.min(step, elements.length))
+  const slots = Math.min(...(elements.length === 0 ? [0] : totals.map((count) => bytesOfSlots(elements, count))))
   const stay = modules.map((one) => (offloaded.has(one.name) ? one.keptBytes : one.residentBytes))
   return otherBytes + sum(stay) + Math.max(slots, postLoadBytes)
 }
