@@ -6,8 +6,9 @@ import { Peer } from '../lib/peer.mjs'
 import { formatBytes, openDevice, systemMemory } from '../lib/spillway.mjs'
 import { using } from '../lib/using.mjs'
 
-/** @import { NativeDevice } from '../../packages/device/dist/index.js' */
+/** @import { NativeDevice, NativeHostBuffer } from '../../packages/device/dist/index.js' */
 /** @import { Benchmark, Context } from '../lib/benchmark.ts' */
+/** @import { Recorder } from '../lib/recorder.mjs' */
 
 const MiB = 2 ** 20
 const GiB = 1024 * MiB
@@ -18,36 +19,35 @@ export const pinning = {
   run: (context, recorder) =>
     using(async (use) => {
       const device = use(await openDevice(context.device))
-      const sizes = sizesOf(context)
-      const allocations = sizes.map((bytes) => new Allocation(device, bytes, context.signal))
-      // Before anything else touches the machine's memory.
-      for (const allocation of allocations) await allocation.sample()
-      context.progress('touching the memory of the machine')
-      await touchMemory(device, context)
+      const sizes = sizesOf(context, recorder)
+      const allocations = sizes.map((bytes) => use(new Allocation(device, bytes, context.signal)))
+      // Before anything else uses the machine's memory; none of it twice.
+      /** @type {number[]} */
+      const cold = []
+      for (const allocation of allocations) cold.push(await allocation.make())
+      for (const allocation of allocations) await allocation.dispose()
       const peer = use(await Peer.startPython('pinned.py', [context.device, ...sizes], context.signal))
       const { hugePages, numaNode } = device.hostMemory()
       recorder.peer(peer)
       recorder.parameters({ hugePages: hugePages?.reason ?? 'not probed', numaNode: numaNode ?? 'one' })
       const other = context.device === 'cuda' ? 'the driver’s own' : 'one thread, small pages'
-      const peers = Object.fromEntries(sizes.map((bytes) => [bytes, peer.samplers[bytes]]))
-      for (const allocation of allocations) {
+      for (const [index, allocation] of allocations.entries()) {
         const { bytes } = allocation
         const name = formatBytes(bytes)
-        const theirs = peers[bytes]
-        // One round: the driver takes seconds for each.
+        const theirs = peer.samplers[bytes]
         const samples = await interleave(
-          { ours: () => allocation.sample(), ...(theirs && { theirs }) },
+          {
+            ours: () => allocation.warm().then(() => allocation.sample()),
+            ...(theirs && { theirs: () => allocation.warm().then(theirs) }),
+          },
+          // The driver takes seconds for each.
           { ...context, rounds: context.quick || bytes > 16 * GiB ? 1 : 2 },
         )
-        const [first = 0] = allocation.samples
-        if (theirs === undefined) {
-          recorder.figure(`${name}, ours`, 'bytes/s', samples('ours'))
-        } else {
-          const limit = recorder.figure(`${name}, ${other}`, 'bytes/s', samples('theirs'))
-          recorder.figure(`${name}, ours`, 'bytes/s', samples('ours'), against('peer', limit))
-          recorder.figure(`${name}, ours, cold`, 'bytes/s', [first], against('peer', limit))
-        }
-        recorder.figure(`${name}, ours, given back`, 'bytes/s', allocation.releases.slice(1))
+        const limit = theirs && recorder.figure(`${name}, ${other}`, 'bytes/s', samples('theirs'))
+        const beside = limit && against('peer', limit)
+        recorder.figure(`${name}, ours`, 'bytes/s', samples('ours'), beside)
+        recorder.figure(`${name}, ours, cold`, 'bytes/s', cold.slice(index, index + 1), beside)
+        recorder.figure(`${name}, ours, given back`, 'bytes/s', allocation.releases)
         recorder.check(allocation.check(name))
       }
       recorder.checkEqual('pinned bytes left', device.counters().pinnedBytes, 0)
@@ -57,39 +57,26 @@ export const pinning = {
 /**
  * Half of what is free at most: the system would have to make room first.
  * @param {Context} context
+ * @param {Recorder} recorder
  */
-function sizesOf({ device, quick }) {
+function sizesOf({ device, quick }, recorder) {
   const wanted = quick ? [64 * MiB] : device === 'cuda' ? [8 * GiB, 32 * GiB] : [256 * MiB, GiB]
-  return wanted.filter((bytes) => bytes <= systemMemory().availableBytes / 2)
-}
-
-/**
- * Most of what the machine has, and gives it back. A virtual machine has no memory behind its own before that, and what
- * would be measured is how fast it gets some: which of the two it meets is chance.
- * @param {NativeDevice} device
- * @param {Context} context
- */
-async function touchMemory(device, { device: kind, quick, signal }) {
-  if (quick || kind === 'host') return
-  const parts = new Array(Math.floor((systemMemory().availableBytes * 0.8) / GiB)).fill(GiB)
-  /** @type {{ dispose(): Promise<void> }[]} */
-  const buffers = []
-  try {
-    for await (const buffer of device.allocateHostParts(parts, { storage: 'pinned', signal })) buffers.push(buffer)
-  } finally {
-    for (const buffer of buffers) await buffer.dispose()
+  const { availableBytes } = systemMemory()
+  for (const bytes of wanted.filter((bytes) => bytes > availableBytes / 2)) {
+    recorder.note(`not measured: ${formatBytes(bytes)}, more than half of the ${formatBytes(availableBytes)} left`)
   }
+  return wanted.filter((bytes) => bytes <= availableBytes / 2)
 }
 
 /** Pinned memory of one size, had and given back again and again. */
 class Allocation {
-  /** Bytes a second, the first of a fresh process included. @type {number[]} */
-  samples = []
-  /** @type {number[]} */
+  /** Bytes a second. @type {number[]} */
   releases = []
   #used = 0
   #device
   #signal
+  /** @type {NativeHostBuffer | undefined} */
+  #buffer
 
   /**
    * @param {NativeDevice} device
@@ -102,17 +89,42 @@ class Allocation {
     this.#signal = signal
   }
 
-  async sample() {
+  /** Bytes a second. The memory stays until it is disposed. */
+  async make() {
     const before = anonymousBytes()
     const start = performance.now()
-    const buffer = await this.#device.allocateHost(this.bytes, { storage: 'pinned', signal: this.#signal })
-    const ready = performance.now()
+    this.#buffer = await this.#device.allocateHost(this.bytes, { storage: 'pinned', signal: this.#signal })
+    const rate = this.#rateSince(start)
     this.#used = Math.max(this.#used, anonymousBytes() - before)
-    const release = performance.now()
-    await buffer.dispose()
-    this.releases.push((this.bytes * 1000) / (performance.now() - release))
-    this.samples.push((this.bytes * 1000) / (ready - start))
-    return this.samples.at(-1) ?? 0
+    return rate
+  }
+
+  async dispose() {
+    await this.#buffer?.dispose()
+    this.#buffer = undefined
+  }
+
+  /** Had, and given back: bytes a second of the first. */
+  async sample() {
+    const rate = await this.make()
+    const start = performance.now()
+    await this.dispose()
+    this.releases.push(this.#rateSince(start))
+    return rate
+  }
+
+  /**
+   * A virtual machine returns memory to its host, often a second or two after it was freed (free page reporting). Who
+   * takes that next waits for the host, many times as long. So all samples take memory that was freed just before.
+   */
+  async warm() {
+    await this.make()
+    await this.dispose()
+  }
+
+  /** @param {number} start */
+  #rateSince(start) {
+    return (this.bytes * 1000) / (performance.now() - start)
   }
 
   /**

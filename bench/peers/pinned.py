@@ -4,6 +4,7 @@
 """
 
 import ctypes
+import itertools
 import mmap
 import sys
 import time
@@ -48,12 +49,20 @@ def single_thread(count):
         return time.perf_counter() - begin
 
 
+def sampler(allocate, count):
+    """Its first call warms up the driver, which takes no 32 GiB; whoever takes the sample warms the memory."""
+    counts = itertools.chain([min(count, 64 << 20)], itertools.repeat(count))
+
+    def sample():
+        bytes_now = next(counts)
+        return bytes_now, allocate(bytes_now)
+
+    return sample
+
+
 def main(device, *sizes):
     allocate = driver_allocation() if device == "cuda" else single_thread
-    subjects = {}
-    for count in map(int, sizes):
-        subjects[str(count)] = lambda count=count: (count, allocate(count))
-    peer.serve([], subjects)
+    peer.serve([], {size: sampler(allocate, int(size)) for size in sizes})
 
 
 main(*sys.argv[1:])

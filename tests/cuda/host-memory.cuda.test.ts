@@ -1,6 +1,6 @@
 // Pinned memory of our own making, registered with the driver: what the host device cannot prove.
 import { readFileSync } from 'node:fs'
-import type { NativeDevice } from '@spillway/device'
+import type { NativeDevice, NativeHostBuffer } from '@spillway/device'
 import { expect, test } from 'vitest'
 import { expectCode, expectNothingLeft, KiB, MiB, PAGE } from '../../packages/device/test/device-rig.js'
 import { launchTouch } from '../abi/abi-probe.js'
@@ -37,7 +37,8 @@ function pattern(bytes: number, seed: number): Uint8Array {
 
 describeOnCuda('host memory', () => {
   // Below and above what the driver allocates itself; whole pages and not; huge ones and not.
-  test.each([1, 12_345, MiB - 1, MiB, MiB + 1, 3 * MiB + 5, 64 * MiB, 64 * MiB + 4097])(
+  // The last is registered while all threads touch it.
+  test.each([1, 12_345, MiB - 1, MiB, MiB + 1, 3 * MiB + 5, 64 * MiB, 64 * MiB + 4097, large + 4097])(
     '%i pinned bytes reach the GPU and come back, the last one too',
     (bytes) =>
       onCuda(async (device) => {
@@ -111,6 +112,47 @@ describeOnCuda('host memory', () => {
       abort.abort()
       await expectCode('SPILLWAY_ABORTED', () => parts.next())
       await first.dispose()
+    }))
+
+  test('an abort while the driver registers gives everything back, and the next allocation is whole', () =>
+    onCuda(async (device) => {
+      const before = residentBytes()
+      const bytes = 8 * large
+      // Registering begins after a quarter. Progress is told now and then: until it is told in between.
+      const abortedAt: number[] = []
+      while (abortedAt.length < 3) {
+        const abort = new AbortController()
+        const result = await device
+          .allocateHost(bytes, {
+            storage: 'pinned',
+            signal: abort.signal,
+            onProgress: ({ touchedBytes }) => {
+              if (touchedBytes <= 0.3 * bytes || touchedBytes === bytes || abort.signal.aborted) return
+              abortedAt.push(touchedBytes / bytes)
+              abort.abort()
+            },
+          })
+          .catch((error: unknown) => error)
+        if (abort.signal.aborted) expect(result).toMatchObject({ code: 'SPILLWAY_ABORTED' })
+        else await (result as NativeHostBuffer).dispose()
+        expect(residentBytes() - before).toBeLessThan(noise)
+        expect(device.counters()).toMatchObject({ pinnedBytes: 0, liveHandles: { 'host-buffer': 0 } })
+        expect(device.hostMemory().reservedBytes).toBe(0)
+      }
+      const [buffer, target] = [
+        await device.allocateHost(large, { storage: 'pinned' }),
+        device.allocate(large, { tag: 'test' }),
+      ]
+      const stream = device.createStream()
+      const sent = pattern(large, 9)
+      buffer.write(sent)
+      stream.copy(target, buffer)
+      await stream.synchronize()
+      buffer.write(new Uint8Array(large))
+      stream.copy(buffer, target)
+      await stream.synchronize()
+      expect(Buffer.compare(buffer.read(), sent)).toBe(0)
+      await Promise.all([buffer, target, stream].map((handle) => handle.dispose()))
     }))
 
   test('parts are used while others are pinned, and while a stream is captured', () =>

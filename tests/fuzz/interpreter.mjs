@@ -202,7 +202,8 @@ export class Interpreter {
         const { disposes, value } = symbol.getter
         const get = () => {
           const victim = this.#object(disposes)
-          if (victim !== undefined) this.#promises.push([this.#dispose(victim), { id: disposes, call: 'a getter' }])
+          if (typeof victim?.dispose === 'function')
+            this.#promises.push([this.#dispose(victim), { id: disposes, call: 'a getter' }])
           return this.#value(value)
         }
         Object.defineProperty(result, name, { get, enumerable: true })

@@ -196,6 +196,7 @@ function prelude(push, options) {
       { value: 4096 },
       { object: { storage: { value: 'mapped' } } },
     ])
+    ids.pool = make('device.memoryPool', on, [{ value: 'apart' }, { object: {} }])
     ids.range = make('virtualMemory.reserve', memory, [{ value: 2 * G }])
     ids.physical = make('virtualMemory.createPhysical', memory, [{ value: G }, { value: 'pool' }])
     make('stream.beginCapture', { ref: ids.stream }, [])
@@ -277,7 +278,8 @@ function systematicProgram(call, { name, write, field }) {
   }
   // Last, since the calls may dispose what they are given: objects of the right device.
   for (const kind of kinds) push(write(correct, { ref: own[kind] }))
-  for (const kind of kinds) push({ call: `${kind}.dispose`, on: { ref: own[kind] }, args: [], settled: true })
+  for (const kind of kinds.filter((one) => one !== 'pool'))
+    push({ call: `${kind}.dispose`, on: { ref: own[kind] }, args: [], settled: true })
   push(correct)
   for (const kind of kinds) push(write(correct, { ref: own[kind] }))
   return { name: `${call.name}, ${name}`, steps }

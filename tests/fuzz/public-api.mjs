@@ -26,6 +26,13 @@ const kernelLaunch = options(
   ['grid', 'block', 'arguments', 'accesses'],
 )
 const abortable = options({ signal: 'signal' })
+const allocatorSettings = options({
+  maxSplitSizeMb: 'megabytes',
+  expandableSegments: 'boolean',
+  garbageCollectionThreshold: 'fraction',
+  roundupPower2Divisions: 'divisions',
+})
+const allocation = options({ tag: 'text', stream: handle('stream'), module: 'text', allocatorSettings }, ['tag'])
 const failure = options({ at: 'failurePoint', number: 'failureNumber' }, ['at', 'number'])
 
 const everyObject = {
@@ -50,6 +57,7 @@ export const classNames = {
   range: 'AddressRange',
   physical: 'PhysicalMemory',
   virtualMemory: 'VirtualMemory',
+  pool: 'MemoryPool',
 }
 
 /** Objects that hang on a device. */
@@ -65,6 +73,7 @@ export const parts = ['virtualMemory', 'budget', 'failures', 'checker']
  * @property {number} needs     how many of them a correct program always passes
  * @property {string} [makes]   kind of what it returns
  * @property {boolean} [gpu]    succeeds on a GPU only
+ * @property {boolean} [fails]    always, called as it is here
  * @property {boolean} [ends]   disposes what it is called on
  * @property {number} weight    how often the fuzzer picks it
  */
@@ -101,16 +110,24 @@ free(
 free('cudaDriverCalls')
 free('cudaStatus')
 free('systemMemory')
+free('currentAllocatorSettings')
+// Without its function: what that throws is the program's own, and comes through.
+free('withAllocatorSettings', [allocatorSettings], { fails: true })
 free('attach')
 free('handleOf', [handle(...Object.keys(everyObject))], { weight: 2 })
 
 method('device', 'counters', [], { weight: 2 })
 method('device', 'createStream', [options({ priority: 'priority' })], { needs: 0, makes: 'stream', weight: 5 })
 method('device', 'createEvent', [], { makes: 'event', weight: 5 })
-method('device', 'allocate', ['size', options({ tag: 'text', stream: handle('stream'), module: 'text' }, ['tag'])], {
-  makes: 'device-buffer',
-  weight: 8,
-})
+method('device', 'allocate', ['size', allocation], { makes: 'device-buffer', weight: 8 })
+method('device', 'memoryPool', ['text', allocatorSettings], { needs: 1, makes: 'pool', weight: 2 })
+method('pool', 'allocate', ['size', allocation], { makes: 'device-buffer', weight: 6 })
+method('pool', 'releaseCachedMemory', [], { weight: 2 })
+method('device', 'releaseCachedMemory', [], { weight: 2 })
+method('device', 'memoryStats', [], { weight: 1 })
+method('device', 'memorySnapshot', [], { weight: 1 })
+method('device', 'startMemoryTrace', [options({ events: 'count' })], { needs: 0, weight: 1 })
+method('device', 'memoryTrace', [], { weight: 1 })
 const hostAllocation = options({ storage: 'storage', signal: 'signal', onProgress: 'callback' }, ['storage'])
 method('device', 'allocateHost', ['size', hostAllocation], { makes: 'host-buffer', weight: 8 })
 // Nobody iterates: arguments are looked at when somebody does (packages/device/test/host-memory.test.ts).
@@ -142,7 +159,7 @@ method('range', 'map', ['granularOffset', handle('physical')], { weight: 14 })
 method('range', 'unmap', ['granularOffset', 'granules'], { weight: 12 })
 method('range', 'buffer', ['offset', 'size'], { makes: 'device-buffer', weight: 6 })
 
-for (const member of ['limitBytes', 'usedBytes', 'peakBytes', 'availableBytes', 'usedBytesByTag'])
+for (const member of ['limitBytes', 'usedBytes', 'peakBytes', 'cachedBytes', 'availableBytes', 'usedBytesByTag'])
   getter('budget', member)
 method('failures', 'arm', [failure], { weight: 4 })
 method('failures', 'disarm', [], { weight: 2 })
@@ -160,10 +177,11 @@ for (const kind of Object.keys(everyObject)) {
 // Classes that a program can reach but is not meant to construct: with a handle of its own it makes a second object
 // for the same thing.
 for (const [kind, name] of Object.entries(classNames)) {
-  if (kind === 'virtualMemory') continue
+  if (kind === 'virtualMemory' || kind === 'pool') continue
   free(`new ${name}`, [{ native: kind }, 'text'], { how: 'construct', makes: kind, weight: 1 })
 }
 free('new NativeKernel', [{ native: 'device' }, 'text'], { how: 'construct', weight: 1 })
+free('new MemoryPool', [{ native: 'device' }, 'text', allocatorSettings], { how: 'construct', weight: 1 })
 free('new VirtualMemory', [{ native: 'device' }], { how: 'construct', weight: 1 })
 
 /** A kernel, through another addon: only with numbers, what it checks of its own arguments is not the device's. */

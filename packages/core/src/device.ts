@@ -90,12 +90,18 @@ export interface DeviceCapabilities {
   readonly graphs: boolean
 }
 
-/** Physical device bytes, counted below every way to get them. A live object: each read is the present value. */
+/**
+ * Physical device bytes, counted below every way to get them. A live object: each read is the present value. Used and
+ * cached bytes together never pass the limit.
+ */
 export interface DeviceBudget {
   readonly limitBytes: number
   readonly usedBytes: number
+  /** The most that was ever used. */
   readonly peakBytes: number
-  /** What an allocation could get now: what the limit leaves, and no more than other processes leave free. */
+  /** Had from the system and free: others get them first, and they go back when something else needs them. */
+  readonly cachedBytes: number
+  /** What an allocation could get now, cached bytes included: no more than the limit, and other processes, leave. */
   readonly availableBytes: number
   /** Live bytes by tag. */
   readonly usedBytesByTag: Readonly<Record<string, number>>
@@ -132,7 +138,10 @@ export interface HostMemoryProgress {
 
 export interface DeviceAllocation {
   readonly tag: string
-  /** The stream that uses the memory first: inside that stream's capture an allocation is refused. */
+  /**
+   * The stream that uses the memory first: it may get what work enqueued there before still uses, and other streams
+   * must wait for that point. Without one nobody has to wait for anything. Refused while the stream is captured.
+   */
   readonly stream?: Stream
   readonly module?: string
 }
@@ -148,6 +157,8 @@ export interface Device extends Handle {
   createEvent(): Event
   /** Throws SPILLWAY_OUT_OF_MEMORY with `requestedBytes`, `freeBytes`, `totalBytes` and `heldBytesByTag`. */
   allocate(bytes: number, options: DeviceAllocation): DeviceBuffer
+  /** Gives cached device memory back to the system, as far as no work uses it. Returns the bytes. */
+  releaseCachedMemory(): number
   /**
    * Exact size, never rounded to a power of two. Rejects with SPILLWAY_OUT_OF_MEMORY before anything is touched when a
    * limit of the machine would be passed, with the limit's name and value in `limit` and `limitBytes`.

@@ -120,7 +120,13 @@ spillway_status buffer_create(spillway_device* device, const spillway_allocation
       stream = &as<Stream>(allocation->stream, "buffer_create");
       same_device(target, *stream, "buffer_create");
     }
-    *out = opaque<spillway_buffer>(target.create_buffer(allocation->storage, allocation->bytes, tag, stream));
+    if (allocation->storage == SPILLWAY_STORAGE_DEVICE) {
+      *out = opaque<spillway_buffer>(
+          target.create_device_buffer({allocation->bytes, tag, stream, "", target.default_settings()}));
+      return;
+    }
+    HostAllocation host;
+    *out = opaque<spillway_buffer>(target.create_host_buffer(allocation->storage, allocation->bytes, host));
   });
 }
 spillway_status buffer_info(spillway_buffer* buffer, spillway_buffer_info* out, spillway_error* error) {

@@ -21,15 +21,51 @@ std::string format_bytes(uint64_t bytes) {
 }
 
 void Budget::charge(uint64_t bytes, const std::string& tag) {
+  std::unique_lock lock(mutex_);
+  if (bytes > limit_ - physical_bytes() && held_ > in_blocks_ && reclaim_) {
+    lock.unlock();
+    reclaim_();
+    lock.lock();
+  }
+  if (bytes > limit_ - physical_bytes()) fail_locked(bytes, limit_ - physical_bytes(), "");
+  add(bytes, tag);
+}
+
+void Budget::refund(uint64_t bytes, const std::string& tag) noexcept {
   std::lock_guard lock(mutex_);
-  if (bytes > limit_ - used_) fail_locked(bytes, limit_ - used_, "");
+  subtract(bytes, tag);
+}
+
+void Budget::hold_segment(uint64_t bytes) {
+  std::lock_guard lock(mutex_);
+  if (bytes > limit_ - physical_bytes()) fail_locked(bytes, limit_ - physical_bytes(), "");
+  held_ += bytes;
+}
+
+void Budget::drop_segment(uint64_t bytes) noexcept {
+  std::lock_guard lock(mutex_);
+  held_ -= bytes;
+}
+
+void Budget::use_block(uint64_t bytes, const std::string& tag) {
+  std::lock_guard lock(mutex_);
+  add(bytes, tag);
+  in_blocks_ += bytes;
+}
+
+void Budget::free_block(uint64_t bytes, const std::string& tag) noexcept {
+  std::lock_guard lock(mutex_);
+  subtract(bytes, tag);
+  in_blocks_ -= bytes;
+}
+
+void Budget::add(uint64_t bytes, const std::string& tag) {
   used_by_tag_[tag] += bytes;
   used_ += bytes;
   peak_ = std::max(peak_, used_);
 }
 
-void Budget::refund(uint64_t bytes, const std::string& tag) noexcept {
-  std::lock_guard lock(mutex_);
+void Budget::subtract(uint64_t bytes, const std::string& tag) noexcept {
   used_ -= bytes;
   auto entry = used_by_tag_.find(tag);
   entry->second -= bytes;
@@ -38,7 +74,7 @@ void Budget::refund(uint64_t bytes, const std::string& tag) noexcept {
 
 Budget::Reading Budget::reading() const {
   std::lock_guard lock(mutex_);
-  return {limit_, used_, peak_};
+  return {limit_, used_, peak_, held_ - in_blocks_};
 }
 
 uint64_t Budget::rest_bytes() const {
@@ -46,14 +82,39 @@ uint64_t Budget::rest_bytes() const {
   return limit_ - used_;
 }
 
+uint64_t Budget::segment_rest_bytes() const {
+  std::lock_guard lock(mutex_);
+  return limit_ - physical_bytes();
+}
+
 std::map<std::string, uint64_t> Budget::used_by_tag() const {
   std::lock_guard lock(mutex_);
   return used_by_tag_;
 }
 
+std::string Budget::situation(uint64_t system_bytes) const {
+  std::lock_guard lock(mutex_);
+  const std::string holders = holders_locked();
+  std::string text =
+      system_bytes < limit_ - physical_bytes() ? "the limit would allow more, the system has none left" : "";
+  if (!holders.empty()) text += (text.empty() ? "held by " : "; held by ") + holders;
+  return text;
+}
+
+std::string Budget::holders_locked() const {
+  std::vector<std::pair<uint64_t, std::string>> holders;
+  for (const auto& [tag, held] : used_by_tag_) holders.emplace_back(held, tag);
+  std::sort(holders.rbegin(), holders.rend());
+  std::string text;
+  for (size_t i = 0; i < holders.size() && i < 4; ++i) {
+    text += (i ? ", " : "") + holders[i].second + " " + format_bytes(holders[i].first);
+  }
+  return text;
+}
+
 void Budget::fail_out_of_memory(uint64_t bytes, uint64_t available_bytes) const {
   std::lock_guard lock(mutex_);
-  const uint64_t free = limit_ - used_ + bytes;
+  const uint64_t free = limit_ - physical_bytes() + bytes;
   fail_locked(bytes, std::min(free, available_bytes), " (the limit would allow it, the system has none left)");
 }
 
@@ -63,13 +124,8 @@ void Budget::fail_locked(uint64_t bytes, uint64_t free, const char* why) const {
   error.requested_bytes = bytes;
   error.free_bytes = free;
   error.total_bytes = limit_;
-  std::vector<std::pair<uint64_t, std::string>> holders;
-  for (const auto& [tag, held] : used_by_tag_) holders.emplace_back(held, tag);
-  std::sort(holders.rbegin(), holders.rend());
-  std::string held;
-  for (size_t i = 0; i < holders.size() && i < 4; ++i) {
-    held += (i ? ", " : "; held by ") + holders[i].second + " " + format_bytes(holders[i].first);
-  }
+  const std::string holders = holders_locked();
+  const std::string held = holders.empty() ? "" : "; held by " + holders;
   std::snprintf(error.call, sizeof error.call, "buffer_create");
   std::snprintf(error.message, sizeof error.message,
                 "out of device memory%s: %s requested, %s free of %s%s. Offload more weights, shorten the context, or "

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "allocator/allocator_settings.hpp"
+#include "allocator/marker.hpp"
 #include "budget.hpp"
 #include "counters.hpp"
 #include "host_memory/host_allocation.hpp"
@@ -23,6 +25,17 @@ class Buffer;
 class Graph;
 class AddressRange;
 class PhysicalMemory;
+class CachingAllocator;
+
+struct DeviceAllocation {
+  uint64_t bytes;
+  const std::string& tag;
+  /// Whose work uses it first, and in whose order it may have memory that is still in use; null: nobody's, at once.
+  Stream* stream;
+  /// By name; empty: in none.
+  const std::string& pool;
+  const AllocatorSettings& settings;
+};
 
 /// See Stream::begin_host_wait. Empty: nothing to do.
 using HostWait = std::function<void()>;
@@ -37,9 +50,17 @@ class Device : public Object {
   virtual std::string name() const = 0;
   virtual Stream* create_stream(uint32_t priority) = 0;
   virtual Event* create_event() = 0;
-  virtual Buffer* create_buffer(uint32_t storage, uint64_t bytes, const std::string& tag, Stream* stream) = 0;
+  virtual Buffer* create_device_buffer(const DeviceAllocation& allocation) = 0;
   /// Host memory of what `allocation` has reserved. Takes as long as the system takes.
   virtual Buffer* create_host_buffer(uint32_t storage, uint64_t bytes, HostAllocation& allocation) = 0;
+  /// Device memory in blocks. Of the device's own making, since a segment is what it is on one device.
+  virtual CachingAllocator& allocator() = 0;
+  /// Of whoever has none of their own: native code.
+  const AllocatorSettings& default_settings() const { return default_settings_; }
+  /// Before the device is used.
+  void set_default_settings(const AllocatorSettings& settings) { default_settings_ = settings; }
+  /// Never given twice.
+  StreamId next_stream_id() { return ++stream_ids_; }
   /// Where host memory is near the device, on a machine where that makes a difference.
   virtual std::optional<int> numa_node() const { return std::nullopt; }
   /// What an allocation could get now: what the budget leaves, and no more than others leave free.
@@ -54,6 +75,8 @@ class Device : public Object {
   std::array<std::atomic<int64_t>, SPILLWAY_KIND_COUNT> live_objects{};
 
  private:
+  AllocatorSettings default_settings_;
+  std::atomic<StreamId> stream_ids_{kNoStream};
   Budget budget_;
   Counters counters_;
 };
@@ -89,6 +112,7 @@ struct Copy {
 class Stream : public Object {
  public:
   using Object::Object;
+  virtual StreamId id() const = 0;
   virtual uint32_t priority() const = 0;
   virtual bool capturing() const = 0;
   virtual void synchronize() = 0;

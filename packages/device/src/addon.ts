@@ -1,7 +1,9 @@
 import { realpathSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { loadNative, SpillwayError } from '@spillway/core'
+import type { ResolvedAllocatorSettings } from './allocator-settings.js'
 import type { FailurePoint } from './failure-injection.js'
+import type { MemoryEvent, MemorySnapshot, MemoryStats } from './memory-report.js'
 import type { OrderViolationKind } from './order-violation.js'
 
 /** A type-tagged External that holds one reference of the device addon; opaque here and in every other addon. */
@@ -17,6 +19,7 @@ interface NativeBudget {
   readonly limitBytes: number
   readonly usedBytes: number
   readonly peakBytes: number
+  readonly cachedBytes: number
   readonly usedBytesByTag: Readonly<Record<string, number>>
 }
 
@@ -93,7 +96,20 @@ export interface DeviceAddon {
   endCapture(stream: NativeHandle): NativeHandle
   launchGraph(stream: NativeHandle, graph: NativeHandle): void
   nodeCount(graph: NativeHandle): number
-  bufferCreate(device: NativeHandle, bytes: number, tag: string, stream: NativeHandle | undefined): NativeHandle
+  bufferCreate(
+    device: NativeHandle,
+    bytes: number,
+    tag: string,
+    stream: NativeHandle | undefined,
+    pool: string,
+    settings: ResolvedAllocatorSettings,
+  ): NativeHandle
+  setDefaultSettings(device: NativeHandle, settings: ResolvedAllocatorSettings): void
+  memoryStats(device: NativeHandle): MemoryStats
+  memorySnapshot(device: NativeHandle): MemorySnapshot
+  startMemoryTrace(device: NativeHandle, events: number): void
+  memoryEvents(device: NativeHandle): readonly MemoryEvent[]
+  releaseCachedMemory(device: NativeHandle, pool: string | undefined): number
   hostAllocate(
     device: NativeHandle,
     sizes: readonly number[],
@@ -106,6 +122,7 @@ export interface DeviceAddon {
   hostRelease(buffer: NativeHandle): Promise<void> | undefined
   hostMemory(device: NativeHandle): import('./host-memory.js').HostMemoryReport
   readMemoryLimitsFrom(root: string): void
+  numaNodeOf(pciAddress: string): [node: number | undefined, cpus: number[]]
   bufferInfo(buffer: NativeHandle): [bytes: number, storage: number, pointer: bigint]
   hostWrite(buffer: NativeHandle, offset: number, source: Uint8Array): void
   hostRead(buffer: NativeHandle, offset: number, bytes: number): Uint8Array

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { printable, readEnvironment, SpillwayError } from '@spillway/core'
+import { printable, readEnvironment, reading, SpillwayError } from '@spillway/core'
 import { allocatorIntervals, parseAllocatorConf } from './allocator-conf.js'
 
 /** How memory is cached. What is left out, or undefined, is as it is outside: of the pool, the scope, the process. */
@@ -55,6 +55,10 @@ function isDivisions(value: unknown): boolean {
  * the key.
  */
 export function checkAllocatorSettings(given: unknown): AllocatorSettings {
+  return reading('allocator settings', () => check(given), 'SPILLWAY_INVALID_OPTION')
+}
+
+function check(given: unknown): AllocatorSettings {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     throw new SpillwayError('SPILLWAY_INVALID_OPTION', `allocator settings are an object, not ${printable(given)}`, {
       details: { option: 'allocatorSettings', value: given },
@@ -71,7 +75,7 @@ export function checkAllocatorSettings(given: unknown): AllocatorSettings {
       )
     }
     if (value === undefined) continue
-    const copy = Array.isArray(value) ? Object.freeze([...value]) : value
+    const copy = Array.isArray(value) && value.length === allocatorIntervals ? Object.freeze([...value]) : value
     const { rule, holds } = rules[key as keyof AllocatorSettings]
     if (!holds(copy)) {
       throw new SpillwayError(
@@ -92,7 +96,11 @@ const scopes = new AsyncLocalStorage<AllocatorSettings>()
  * Nothing is switched on or off: scopes that overlap, throw or never end know nothing of each other.
  */
 export function withAllocatorSettings<T>(settings: AllocatorSettings, fn: () => T): T {
-  return scopes.run(Object.freeze({ ...scopes.getStore(), ...checkAllocatorSettings(settings) }), fn)
+  const scope = Object.freeze({ ...scopes.getStore(), ...checkAllocatorSettings(settings) })
+  if (typeof fn !== 'function') {
+    throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', `withAllocatorSettings calls a function, not ${printable(fn)}`)
+  }
+  return scopes.run(scope, fn)
 }
 
 /** Those of the process; parsed again only when the variable changes, so that one warning is given once. */

@@ -1,6 +1,5 @@
 import {
   type Device,
-  type DeviceAllocation,
   type DeviceBudget,
   type DeviceCapabilities,
   type DeviceCounters,
@@ -10,14 +9,16 @@ import {
   type StreamPriority,
 } from '@spillway/core'
 import { addon, type NativeHandle } from './addon.js'
+import type { AllocatorSettings } from './allocator-settings.js'
 import { NativeDeviceBuffer, type NativeHostBuffer } from './buffer.js'
 import { FailureInjection } from './failure-injection.js'
 import { allocateHostParts, type HostAllocationOptions } from './host-allocation.js'
 import type { HostMemoryReport } from './host-memory.js'
 import { NativeKernel } from './kernel.js'
+import { allocateDeviceMemory, MemoryPool, type NativeDeviceAllocation } from './memory-pool.js'
+import type { MemorySnapshot, MemoryStats, MemoryTrace } from './memory-report.js'
 import { handleOf, NativeObject, ownBy, ownerOf } from './native-object.js'
 import { OrderChecker } from './order-checker.js'
-import { explainOutOfMemory } from './out-of-memory.js'
 import { NativeEvent, NativeStream, priorities } from './stream.js'
 import { VirtualMemory } from './virtual-memory.js'
 
@@ -90,14 +91,53 @@ export class NativeDevice extends NativeObject implements Device {
     return new NativeEvent(addon().eventCreate(handleOf(this)))
   }
 
-  allocate(bytes: number, options: DeviceAllocation): NativeDeviceBuffer {
+  allocate(bytes: number, options: NativeDeviceAllocation): NativeDeviceBuffer {
+    return allocateDeviceMemory(handleOf(this), bytes, options)
+  }
+
+  /** Device memory by a name of its own; the same name is the same pool, whichever settings its allocations bring. */
+  memoryPool(name: string, settings: AllocatorSettings = {}): MemoryPool {
+    return new MemoryPool(handleOf(this), name, settings)
+  }
+
+  releaseCachedMemory(): number {
+    return addon().releaseCachedMemory(handleOf(this), undefined)
+  }
+
+  /** Cheap: numbers that are kept anyway. */
+  memoryStats(): MemoryStats {
+    return addon().memoryStats(handleOf(this))
+  }
+
+  /** Every segment and block. */
+  memorySnapshot(): MemorySnapshot {
+    return addon().memorySnapshot(handleOf(this))
+  }
+
+  /** From now on the last `events` allocations and frees are kept, some 80 bytes each; 0: none any more. */
+  startMemoryTrace(options?: { events?: number }): void {
+    const { events = 100_000 } = readOptions(options, 'startMemoryTrace', ['events'])
+    if (!Number.isInteger(events) || events < 0 || events > 100_000_000) {
+      throw new SpillwayError(
+        'SPILLWAY_INVALID_ARGUMENT',
+        `events is a whole number from 0 to 100 million, not ${printable(events)}`,
+      )
+    }
+    addon().startMemoryTrace(handleOf(this), events)
+  }
+
+  /** What was kept since tracing began. */
+  memoryTrace(): MemoryTrace {
     const device = handleOf(this)
-    const { tag, stream, module } = readOptions(options, 'allocate', ['tag', 'stream', 'module'])
-    const streamHandle = stream === undefined ? undefined : handleOf(stream)
-    try {
-      return new NativeDeviceBuffer(addon().bufferCreate(device, bytes, tag, streamHandle), tag)
-    } catch (error) {
-      throw explainOutOfMemory(error, device, module)
+    const events = addon().memoryEvents(device)
+    return {
+      format: 'spillway-memory-trace',
+      version: 1,
+      device: this.name,
+      limitBytes: this.budget.limitBytes,
+      lostEvents: events[0]?.number ?? 0,
+      events,
+      snapshot: addon().memorySnapshot(device),
     }
   }
 
@@ -170,6 +210,9 @@ class LiveBudget implements DeviceBudget {
   }
   get peakBytes(): number {
     return addon().budget(ownerOf(this)).peakBytes
+  }
+  get cachedBytes(): number {
+    return addon().budget(ownerOf(this)).cachedBytes
   }
   get availableBytes(): number {
     return addon().availableBytes(ownerOf(this))

@@ -1,12 +1,28 @@
 import { addon, type NativeTable } from './addon.js'
 
 export type { NativeHandle, NativeTable } from './addon.js'
+export {
+  type AllocatorSettings,
+  currentAllocatorSettings,
+  type ResolvedAllocatorSettings,
+  withAllocatorSettings,
+} from './allocator-settings.js'
 export { NativeDeviceBuffer, NativeHostBuffer } from './buffer.js'
 export { NativeDevice } from './device.js'
 export type { FailureInjection, FailurePoint, InjectedFailure } from './failure-injection.js'
 export type { HostAllocationOptions } from './host-allocation.js'
 export type { HostMemoryReport } from './host-memory.js'
 export { type KernelAccess, type KernelLaunch, NativeKernel } from './kernel.js'
+export { MemoryPool, type NativeDeviceAllocation } from './memory-pool.js'
+export type {
+  MemoryBlock,
+  MemoryEvent,
+  MemorySegment,
+  MemorySnapshot,
+  MemoryStatistics,
+  MemoryStats,
+  MemoryTrace,
+} from './memory-report.js'
 export { handleOf } from './native-object.js'
 export {
   type CudaStatus,

@@ -66,7 +66,8 @@ function isObject(value: unknown): value is object {
   return (typeof value === 'object' && value !== null) || typeof value === 'function'
 }
 
-function foreign(): SpillwayError {
+/** The error for an object that is not what it is used as. */
+export function foreign(): SpillwayError {
   return new SpillwayError(
     'SPILLWAY_FOREIGN_HANDLE',
     'this object was not made by this copy of @spillway/device; pass what openDevice() and its objects return, and call methods on them, not on copies or proxies',

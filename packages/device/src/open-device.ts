@@ -1,6 +1,7 @@
 import { availableParallelism, release } from 'node:os'
 import { type DeviceCapabilities, printable, readEnvironment, readOptions, SpillwayError } from '@spillway/core'
 import { addon } from './addon.js'
+import { resolveAllocatorSettings } from './allocator-settings.js'
 import { NativeDevice } from './device.js'
 import { checkInjectedFailure, type InjectedFailure } from './failure-injection.js'
 
@@ -113,7 +114,9 @@ function openCudaDevice(selector: string, index: number, given: OpenDeviceOption
   }
   if (memoryLimitBytes !== undefined)
     requireWithin('memoryLimitBytes', memoryLimitBytes, 1, Number.MAX_SAFE_INTEGER, true)
+  const settings = resolveAllocatorSettings()
   const handle = addon().openCuda(index, memoryLimitBytes ?? 0)
+  addon().setDefaultSettings(handle, settings)
   const { unifiedMemory, virtualMemory } = addon().capabilities(handle)
   const capabilities: DeviceCapabilities = {
     pinnedMemory: true,
@@ -149,7 +152,9 @@ function openHostDevice(given: OpenDeviceOptions): NativeDevice {
   const failure = injectFailure === undefined ? undefined : checkInjectedFailure(injectFailure)
   const latencySeconds = linkLatencyMs / 1000
   const rate = linkBytesPerSecond ?? 0
+  const settings = resolveAllocatorSettings()
   const handle = addon().openHost(memoryLimitBytes, threads, rate, latencySeconds, adversarialSeed, check)
+  addon().setDefaultSettings(handle, settings)
   const capabilities: DeviceCapabilities = {
     pinnedMemory: true,
     mappedMemory: true,

@@ -1,7 +1,7 @@
 import { SpillwayError } from '@spillway/core'
 import { addon, type NativeHandle, type NativeOperation, type NativeViolation } from './addon.js'
 import { callSite, forgetCallSites, watchCallSites } from './call-sites.js'
-import { ownBy, ownerOf } from './native-object.js'
+import { foreign, ownBy, ownerOf } from './native-object.js'
 import { type CheckedOperation, describeViolation, type OrderViolation } from './order-violation.js'
 
 /** Enough to see what is wrong; a loop that repeats one mistake is counted, not listed. */
@@ -9,6 +9,13 @@ const mostListed = 100
 
 type Found = Map<string, Omit<OrderViolation, 'message'>>
 const watches = new WeakMap<object, { readonly found: Found; readonly fetch: () => void }>()
+
+function watchOf(checker: OrderChecker): { readonly found: Found; readonly fetch: () => void } {
+  ownerOf(checker)
+  const watch = watches.get(checker)
+  if (watch === undefined) throw foreign()
+  return watch
+}
 
 /**
  * What the stream-order checker of a host device has found. Order is judged when work is enqueued, from streams, events,
@@ -27,8 +34,7 @@ export class OrderChecker {
    * What was found since the last call. What kernels touch is checked when they run: wait for the streams before.
    */
   takeViolations(): readonly OrderViolation[] {
-    ownerOf(this)
-    const { found, fetch } = watches.get(this)!
+    const { found, fetch } = watchOf(this)
     fetch()
     const violations = [...found.values()].map((one) => ({ ...one, message: describeViolation(one) }))
     found.clear()
@@ -38,7 +44,7 @@ export class OrderChecker {
   /** Ends the checking; an error when there are violations that nobody took. */
   close(): SpillwayError | undefined {
     const violations = this.takeViolations()
-    forgetCallSites(watches.get(this)!.fetch)
+    forgetCallSites(watchOf(this).fetch)
     if (violations.length === 0) return undefined
     const more = violations.length === 1 ? '' : `\n… and ${violations.length - 1} more in details.violations`
     return new SpillwayError('SPILLWAY_ORDER_VIOLATION', `${violations[0]!.message}${more}`, {

@@ -177,7 +177,7 @@ function sharedMemoryBytes(): number {
   return Number(/^Shmem:\s+(\d+) kB/m.exec(readFileSync('/proc/meminfo', 'utf8'))![1]) * KiB
 }
 
-test('disposed device memory goes back to the system: blocks of the file and shared memory fall', () =>
+test('disposed device memory is cached, and goes back to the system when asked: blocks of the file and shared memory fall', () =>
   onDevice({ memoryLimitBytes: 256 * MiB }, async (device) => {
     const blocks = memoryFileBytes()
     const moved = async () => {
@@ -186,8 +186,12 @@ test('disposed device memory goes back to the system: blocks of the file and sha
       expect(memoryFileBytes() - blocks).toBe(192 * MiB)
       const held = sharedMemoryBytes()
       await buffers[1]!.dispose()
+      expect(memoryFileBytes() - blocks).toBe(192 * MiB)
+      expect(device.budget.cachedBytes).toBe(32 * MiB)
+      expect(device.releaseCachedMemory()).toBe(32 * MiB)
       expect(memoryFileBytes() - blocks).toBe(160 * MiB)
       await disposeAll(buffers[0]!, buffers[2]!)
+      expect(device.releaseCachedMemory()).toBe(160 * MiB)
       expect(memoryFileBytes() - blocks).toBe(0)
       return { roseBytes: held - before, fellBytes: held - sharedMemoryBytes() }
     }

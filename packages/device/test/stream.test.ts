@@ -200,7 +200,7 @@ test('pending promises block neither the event loop nor libuv’s pool', () =>
     await disposeAll(host, ...buffers, ...streams)
   }))
 
-test('what enqueued work uses may be disposed at once; it is freed when the work is done', () =>
+test('what enqueued work uses may be disposed at once: device memory is free in the order of streams, host memory when the work is done', () =>
   onDevice(slow, async (device) => {
     const stream = device.createStream()
     const result = await pinned(device, PAGE)
@@ -209,7 +209,15 @@ test('what enqueued work uses may be disposed at once; it is freed when the work
     stream.copy(target, source)
     stream.copy(result, target, { fromOffset: slowBytes - PAGE })
     await disposeAll(source, target)
-    expect(device.budget.usedBytesByTag).toEqual({ slot: slowBytes })
+    expect(device.budget.usedBytesByTag).toEqual({})
+    expect(device.budget.cachedBytes).toBeGreaterThanOrEqual(slowBytes)
+    expect(device.releaseCachedMemory()).toBe(0)
+    // Its stream may have it at once, nobody else before the work is done.
+    const next = device.allocate(slowBytes, { tag: 'next', stream })
+    expect(next.pointer).toBe(target.pointer)
+    const other = device.allocate(slowBytes, { tag: 'other' })
+    expect(other.pointer).not.toBe(target.pointer)
+    await disposeAll(next, other)
     expect(device.counters().pinnedBytes).toBe(slowBytes + PAGE)
     await stream.synchronize()
     expect(uniform(result.read())).toBe(9)

@@ -130,10 +130,10 @@ class RandomRun {
     return reads.filter(({ bytes }) => bytes > 0)
   }
 
-  #logFor(forwards: readonly RandomForward[], stream: NativeStream): DeviceBuffer {
+  #logFor(forwards: readonly RandomForward[]): DeviceBuffer {
     const visits = forwards.flatMap((forward) => forward.visits).filter(({ reads }) => reads !== 'none')
     const bytes = visits.flatMap(({ module }) => this.#readsOf(module)).reduce((sum, read) => sum + read.bytes, 1)
-    return this.#device.allocate(bytes, { tag: 'log', stream })
+    return this.#device.allocate(bytes, { tag: 'log' })
   }
 
   /** Enqueues a forward whose reads go to the log from byte `at` on; returns where they end. */
@@ -174,7 +174,7 @@ class RandomRun {
   }
 
   #forward(forward: RandomForward): void {
-    const log = this.#logFor([forward], this.#streams[forward.stream]!)
+    const log = this.#logFor([forward])
     this.#enqueue(forward, log, 0)
     this.#ran = this.#last
     this.#capturedSince = false
@@ -184,7 +184,7 @@ class RandomRun {
 
   async #capture(forwards: readonly RandomForward[]): Promise<void> {
     const origin = this.#streams[forwards[0]!.stream]!
-    const log = this.#logFor(forwards, origin)
+    const log = this.#logFor(forwards)
     origin.beginCapture()
     if (!this.#case.pin && this.#slots.slotCount < this.#slots.elements.length) {
       await failure('SPILLWAY_CAPTURE', () => this.#enqueue(forwards[0]!, log, 0))

@@ -31,6 +31,8 @@ class PlainSource final : public SegmentSource {
 
   uint64_t granule_bytes() const override { return granule_; }
   uint64_t limit_bytes() const override { return limit_; }
+  // Segments of the usual sizes, however small the limit: tests make it small.
+  uint64_t usual_limit_bytes() const override { return UINT64_MAX; }
   uint64_t available_bytes() override { return limit_ - used_; }
   uint64_t create(uint64_t bytes, const std::string& pool) override;
   void destroy(uint64_t address, uint64_t bytes, const std::string& pool) noexcept override;

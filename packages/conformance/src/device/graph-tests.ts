@@ -107,7 +107,7 @@ export const deviceGraphTests: readonly RigTest<undefined>[] = [
     const { compute, device } = rig
     const writer = rig.keep(device.createStream())
     const [written, read] = [rig.keep(device.createEvent()), rig.keep(device.createEvent())]
-    const [slot, seen] = [deviceBuffer(rig, size), deviceBuffer(rig, size)]
+    const [slot, seen] = [rig.keep(device.allocate(size, { tag: 'test', stream: writer })), deviceBuffer(rig, size)]
     compute.beginCapture()
     compute.wait(written, { external: true })
     compute.copy(seen, slot)

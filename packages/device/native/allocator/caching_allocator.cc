@@ -25,7 +25,7 @@ CachingAllocator::~CachingAllocator() {
 }
 
 Allocation CachingAllocator::allocate(const AllocationRequest& request) {
-  const uint64_t bytes = block_bytes(request.bytes, request.settings);
+  const uint64_t bytes = round_up_to(block_bytes(request.bytes, request.settings), source_.block_granule_bytes());
   Wanted wanted{bytes, request.stream, request.settings.max_split_bytes};
   std::unique_lock lock(mutex_);
   const uint32_t tag = names_.number(request.tag);
@@ -48,7 +48,7 @@ Allocation CachingAllocator::allocate(const AllocationRequest& request) {
   });
   trace_.add(
       {TraceKind::kAllocate, tag, owner.number, request.stream, block->address, block->bytes, request.bytes, 0, 0});
-  return {block->address, block->bytes, block};
+  return {block->address, block->bytes, bytes, block};
 }
 
 // What is left of the work before this allocation is of one stream at most.
@@ -148,7 +148,7 @@ void CachingAllocator::fail(const AllocationRequest& request, const Wanted& want
   count(from, [](AllocatorStatistics& statistics) { ++statistics.out_of_memory; });
   trace_.add({TraceKind::kOutOfMemory, names_.number(request.tag), from.number, request.stream, 0, wanted.bytes,
               request.bytes, 0, 0});
-  shortage.fail(request.bytes, source_.limit_bytes());
+  shortage.fail(std::max(request.bytes, wanted.bytes), source_.limit_bytes(), source_.situation());
 }
 
 uint64_t CachingAllocator::release_cached() {
@@ -189,14 +189,24 @@ AllocatorSnapshot CachingAllocator::snapshot() const {
   return snapshot_locked();
 }
 
-AllocatorSnapshot CachingAllocator::snapshot_locked() const {
+AllocatorSnapshot CachingAllocator::summary() const {
+  std::lock_guard lock(mutex_);
+  return summary_locked();
+}
+
+AllocatorSnapshot CachingAllocator::summary_locked() const {
   AllocatorSnapshot snapshot;
   snapshot.total = statistics_;
   for (uint32_t tag = 0; tag < live_bytes_by_tag_.size(); ++tag) {
     if (live_bytes_by_tag_[tag] > 0) snapshot.live_bytes_by_tag[names_.name(tag)] = live_bytes_by_tag_[tag];
   }
+  for (const auto& [name, pool] : pools_) snapshot.pools.emplace(name, pool.statistics);
+  return snapshot;
+}
+
+AllocatorSnapshot CachingAllocator::snapshot_locked() const {
+  AllocatorSnapshot snapshot = summary_locked();
   for (const auto& [name, pool] : pools_) {
-    snapshot.pools.emplace(name, pool.statistics);
     for (const Heap* heap : {&pool.small, &pool.large}) {
       for (const auto& [address, segment] : heap->segments()) {
         SegmentSnapshot& to = snapshot.segments.emplace_back(

@@ -32,8 +32,9 @@ struct AllocationRequest {
 
 struct Allocation {
   uint64_t address;
-  uint64_t bytes;  // of the block: at least what was asked for
-  Block* block;    // for free()
+  uint64_t bytes;         // of the block
+  uint64_t wanted_bytes;  // of those, what was asked for, rounded up: the rest was too little for anybody else
+  Block* block;           // for free()
 };
 
 /// All methods: any thread. They throw StatusError and std::bad_alloc, and have changed nothing then.
@@ -56,6 +57,8 @@ class CachingAllocator {
   uint64_t release_cached(const std::string& pool);
 
   AllocatorStatistics statistics() const;
+  /// A snapshot without its segments.
+  AllocatorSnapshot summary() const;
   AllocatorSnapshot snapshot() const;
 
   /// See AllocationTrace::start. Names are those of `tag` and `pool` in its events.
@@ -81,6 +84,7 @@ class CachingAllocator {
   uint64_t release(uint64_t bytes, const Heap* heap);
   bool wait_for_work(std::unique_lock<std::mutex>& lock);
   [[noreturn]] void fail(const AllocationRequest& request, const Wanted& wanted);
+  AllocatorSnapshot summary_locked() const;
   AllocatorSnapshot snapshot_locked() const;
   void count_segment(Pool& pool, TraceKind kind, uint64_t address, uint64_t bytes) noexcept;
   template <typename Change>

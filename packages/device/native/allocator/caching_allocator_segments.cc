@@ -13,8 +13,10 @@ Block* CachingAllocator::grow(Pool& pool, const AllocationRequest& request, cons
     if (expandable) {
       if (Block* block = grow_expandable(pool, heap, wanted)) return block;
     } else {
-      const uint64_t usual = round_up_to(segment_bytes(wanted.bytes), source_.granule_bytes());
       const uint64_t least = round_up_to(wanted.bytes, source_.granule_bytes());
+      const uint64_t usual = std::max(
+          least,
+          round_up_to(std::min(segment_bytes(wanted.bytes), source_.usual_limit_bytes()), source_.granule_bytes()));
       if (Block* block = add_segment(pool, heap, request, wanted, usual)) return block;
       if (least < usual) {
         if (Block* block = add_segment(pool, heap, request, wanted, least)) return block;

@@ -108,19 +108,21 @@ std::string MemoryShortage::text() const {
   return text;
 }
 
-void MemoryShortage::fail(uint64_t requested_bytes, uint64_t total_bytes) const {
+void MemoryShortage::fail(uint64_t requested_bytes, uint64_t total_bytes, const std::string& situation) const {
   const uint64_t free = capacity_bytes - resident_bytes;
+  const std::string why = situation.empty() ? "" : situation + "; ";
   spillway_error error = empty_error();
   error.status = SPILLWAY_STATUS_OUT_OF_MEMORY;
   error.requested_bytes = requested_bytes;
   error.free_bytes = free;
   error.total_bytes = total_bytes;
   std::snprintf(error.call, sizeof error.call, "buffer_create");
-  std::snprintf(error.message, sizeof error.message,
-                "out of device memory: %s requested, %s free of %s; %s. Offload more weights, shorten the context, or "
-                "raise the device memory limit",
-                format_bytes(requested_bytes).c_str(), format_bytes(free).c_str(), format_bytes(total_bytes).c_str(),
-                text().c_str());
+  std::snprintf(
+      error.message, sizeof error.message,
+      "out of device memory: %s requested, %s free of %s; %s%s. Offload more weights, shorten the context, or "
+      "raise the device memory limit",
+      format_bytes(requested_bytes).c_str(), format_bytes(free).c_str(), format_bytes(total_bytes).c_str(), why.c_str(),
+      text().c_str());
   throw StatusError(error);
 }
 

@@ -20,7 +20,8 @@ struct MemoryShortage {
 
   /// What is resident, cached and fragmented, and what would have helped.
   std::string text() const;
-  [[noreturn]] void fail(uint64_t requested_bytes, uint64_t total_bytes) const;
+  /// `situation`: of the source, may be empty.
+  [[noreturn]] void fail(uint64_t requested_bytes, uint64_t total_bytes, const std::string& situation) const;
 };
 
 /// After all that can be given back was. `settings`: the request's. A setting helps when the live blocks of the

@@ -10,6 +10,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_check(env, exports);
   export_stream(env, exports);
   export_memory(env, exports);
+  export_allocator(env, exports);
   export_host_memory(env, exports);
   return exports;
 }

@@ -52,6 +52,7 @@ Napi::Value budget(const Napi::CallbackInfo& info) {
   result.Set("limitBytes", number(env, reading.limit_bytes));
   result.Set("usedBytes", number(env, reading.used_bytes));
   result.Set("peakBytes", number(env, reading.peak_bytes));
+  result.Set("cachedBytes", number(env, reading.cached_bytes));
   result.Set("usedBytesByTag", by_tag(env, device_of(info).budget().used_by_tag()));
   return result;
 }

@@ -8,6 +8,7 @@
 
 #include "../host_memory/host_memory_account.hpp"
 #include "../host_memory/huge_pages.hpp"
+#include "../host_memory/numa_node.hpp"
 #include "instance.hpp"
 
 namespace spillway::device::binding {
@@ -183,6 +184,19 @@ Napi::Value read_memory_limits_from(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// numaNodeOf(pciAddress): [node or undefined, its processors]; for tests, read from where limits are read.
+Napi::Value numa_node_of_device(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const std::string root = HostMemoryAccount::of_process().root();
+  const std::optional<int> node = numa_node_of(root, info[0].As<Napi::String>().Utf8Value());
+  Napi::Array cpus = Napi::Array::New(env);
+  for (int cpu : cpus_of_node(root, node)) cpus.Set(cpus.Length(), Napi::Number::New(env, cpu));
+  Napi::Array result = Napi::Array::New(env);
+  result.Set(0U, node ? Napi::Number::New(env, *node) : env.Undefined());
+  result.Set(1U, cpus);
+  return result;
+}
+
 }  // namespace
 
 void export_host_memory(Napi::Env env, Napi::Object exports) {
@@ -190,6 +204,7 @@ void export_host_memory(Napi::Env env, Napi::Object exports) {
   export_function<host_release>(env, exports, "hostRelease");
   export_function<host_memory>(env, exports, "hostMemory");
   export_function<read_memory_limits_from>(env, exports, "readMemoryLimitsFrom");
+  export_function<numa_node_of_device>(env, exports, "numaNodeOf");
 }
 
 }  // namespace spillway::device::binding

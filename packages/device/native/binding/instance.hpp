@@ -108,6 +108,10 @@ void export_cuda(Napi::Env env, Napi::Object exports);
 void export_check(Napi::Env env, Napi::Object exports);
 void export_stream(Napi::Env env, Napi::Object exports);
 void export_memory(Napi::Env env, Napi::Object exports);
+void export_allocator(Napi::Env env, Napi::Object exports);
+
+/// Every field, checked in JavaScript.
+AllocatorSettings settings_of(const Napi::Value& value);
 void export_host_memory(Napi::Env env, Napi::Object exports);
 
 }  // namespace spillway::device::binding

@@ -13,7 +13,7 @@ std::string tag_of(const Napi::Value& value) {
   return tag;
 }
 
-// bufferCreate(device, bytes, tag, stream | undefined)
+// bufferCreate(device, bytes, tag, stream | undefined, pool, settings)
 Napi::Value buffer_create(const Napi::CallbackInfo& info) {
   auto& device = object_of<Device>(info[0], SPILLWAY_KIND_DEVICE);
   Stream* stream = nullptr;
@@ -22,7 +22,10 @@ Napi::Value buffer_create(const Napi::CallbackInfo& info) {
     same_device(device, *stream, "buffer_create");
   }
   uint64_t bytes = to_size(info[1], "bytes");
-  return make_handle(info.Env(), device.create_buffer(SPILLWAY_STORAGE_DEVICE, bytes, tag_of(info[2]), stream));
+  const std::string tag = tag_of(info[2]);
+  const std::string pool = info[4].As<Napi::String>();
+  const AllocatorSettings settings = settings_of(info[5]);
+  return make_handle(info.Env(), device.create_device_buffer({bytes, tag, stream, pool, settings}));
 }
 
 // bufferInfo(buffer): [bytes, storage, pointer]

@@ -5,10 +5,6 @@
 
 namespace spillway::device::cuda {
 
-// What the driver rounds to.
-constexpr uint64_t kDeviceGranuleBytes = 512;
-static uint64_t round_up(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
-
 CudaBuffer::CudaBuffer(uint32_t kind, CudaDevice& device, uint32_t storage, uint64_t bytes, std::string tag)
     : Buffer(kind, &device), tag_(std::move(tag)), storage_(storage), bytes_(bytes) {}
 
@@ -24,24 +20,10 @@ spillway_buffer_info CudaBuffer::info() const {
   return info;
 }
 
-DeviceMemory::DeviceMemory(CudaDevice& device, uint64_t bytes, const std::string& tag)
-    : CudaBuffer(SPILLWAY_KIND_DEVICE_BUFFER, device, SPILLWAY_STORAGE_DEVICE, bytes, tag),
-      charge_(device.budget(), round_up(bytes, kDeviceGranuleBytes), tag) {
-  const Result result = driver().cuMemAlloc(&address_, bytes);
-  if (result != kOutOfMemory) {
-    device.check(result, "cuMemAlloc");
-    return;
-  }
-  size_t free = 0;
-  size_t total = 0;
-  driver().cuMemGetInfo(&free, &total);
-  device.budget().fail_out_of_memory(round_up(bytes, kDeviceGranuleBytes), free);
-}
-
-DeviceMemory::~DeviceMemory() {
-  if (address_ == 0) return;
-  static_cast<CudaDevice*>(device())->enter_to_free();
-  driver().cuMemFree(address_);
+DeviceMemory::DeviceMemory(CudaDevice& device, const DeviceAllocation& wanted)
+    : CudaBuffer(SPILLWAY_KIND_DEVICE_BUFFER, device, SPILLWAY_STORAGE_DEVICE, wanted.bytes, wanted.tag),
+      lease_(device, wanted) {
+  address_ = lease_.address();
 }
 
 BorrowedMemory::BorrowedMemory(CudaDevice& device, Address address, uint64_t bytes)

@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "../device.hpp"
+#include "../block_lease.hpp"
 #include "driver.hpp"
 
 namespace spillway::device::cuda {
@@ -27,6 +27,8 @@ class CudaBuffer : public Buffer {
   /// While enqueued work uses it. Throws when there is no memory behind the address.
   virtual void begin_use() {}
   virtual void end_use() noexcept {}
+  /// Of memory that others may have, in the order of streams, once nobody refers to it; null: of none such.
+  virtual StreamUses* stream_uses() { return nullptr; }
 
  protected:
   CudaBuffer(uint32_t kind, CudaDevice& device, uint32_t storage, uint64_t bytes, std::string tag);
@@ -38,13 +40,16 @@ class CudaBuffer : public Buffer {
   const uint64_t bytes_;
 };
 
+/// A block of a cached segment.
 class DeviceMemory final : public CudaBuffer {
  public:
-  DeviceMemory(CudaDevice& device, uint64_t bytes, const std::string& tag);
-  ~DeviceMemory() override;
+  DeviceMemory(CudaDevice& device, const DeviceAllocation& wanted);
+  StreamUses* stream_uses() override { return &lease_.uses(); }
 
  private:
-  Charge charge_;
+  void retire() noexcept override { lease_.give_back(); }
+
+  BlockLease lease_;
 };
 
 /// Device memory of somebody else's, who keeps it for as long as this is used. Outside of the budget.

@@ -71,10 +71,13 @@ CudaDevice::CudaDevice(int32_t index, uint64_t limit_bytes)
     driver().cuDevicePrimaryCtxRelease(number_);
     throw;
   }
+  allocator_.emplace(segments_);
+  budget().set_reclaim([this] { allocator_->release_cached(); });
 }
 
 CudaDevice::~CudaDevice() {
   modules_.clear();
+  allocator_.reset();
   driver().cuDevicePrimaryCtxRelease(number_);
 }
 
@@ -106,7 +109,7 @@ uint64_t CudaDevice::available_bytes() {
   size_t free = 0;
   size_t total = 0;
   if (driver().cuMemGetInfo(&free, &total) != kSuccess) return 0;
-  return std::min<uint64_t>(budget().rest_bytes(), free);
+  return std::min<uint64_t>(budget().rest_bytes(), free + budget().reading().cached_bytes);
 }
 
 int32_t CudaDevice::stream_priority(uint32_t priority) const {
@@ -168,18 +171,14 @@ Event* CudaDevice::create_event() {
   return new CudaEvent(*this);
 }
 
-Buffer* CudaDevice::create_buffer(uint32_t storage, uint64_t bytes, const std::string& tag, Stream* stream) {
-  if (storage != SPILLWAY_STORAGE_DEVICE) {
-    HostAllocation allocation;
-    return create_host_buffer(storage, bytes, allocation);
-  }
+Buffer* CudaDevice::create_device_buffer(const DeviceAllocation& allocation) {
   enter("buffer_create");
-  check_buffer_bytes(bytes);
-  if (stream && stream->capturing()) {
+  check_buffer_bytes(allocation.bytes);
+  if (allocation.stream && allocation.stream->capturing()) {
     fail(SPILLWAY_STATUS_CAPTURE, "buffer_create",
          "device memory cannot be allocated on a stream that is being captured; allocate it before");
   }
-  return new DeviceMemory(*this, bytes, tag);
+  return new DeviceMemory(*this, allocation);
 }
 
 Buffer* CudaDevice::create_host_buffer(uint32_t storage, uint64_t bytes, HostAllocation& allocation) {

@@ -6,7 +6,9 @@
 #include <mutex>
 #include <vector>
 
+#include "../allocator/caching_allocator.hpp"
 #include "../device.hpp"
+#include "cuda_segments.hpp"
 #include "driver.hpp"
 #include "module_cache.hpp"
 
@@ -27,11 +29,12 @@ class CudaDevice final : public Device {
   std::string name() const override { return name_; }
   Stream* create_stream(uint32_t priority) override;
   Event* create_event() override;
-  Buffer* create_buffer(uint32_t storage, uint64_t bytes, const std::string& tag, Stream* stream) override;
+  Buffer* create_device_buffer(const DeviceAllocation& allocation) override;
   Buffer* create_host_buffer(uint32_t storage, uint64_t bytes, HostAllocation& allocation) override;
   std::optional<int> numa_node() const override { return numa_node_; }
   /// 0 once the device is lost.
   uint64_t available_bytes() override;
+  CachingAllocator& allocator() override { return *allocator_; }
   void close(std::function<void()> done) override;
   uint64_t virtual_memory_granularity() const override { return granularity_; }
   AddressRange* reserve(uint64_t bytes) override;
@@ -76,6 +79,8 @@ class CudaDevice final : public Device {
   std::atomic<bool> closed_{false};
   std::atomic<bool> lost_{false};
   ModuleCache modules_;
+  CudaSegments segments_{*this};
+  std::optional<CachingAllocator> allocator_;
   std::mutex mutex_;
   std::vector<std::weak_ptr<StreamQueue>> queues_;
   std::map<uint64_t, std::shared_ptr<CaptureRecord>> captures_;

@@ -17,6 +17,7 @@ constexpr uint64_t kSurelyRegistered = uint64_t{64} << 30;
 
 Registration::Registration(CudaDevice& device, HostRegion& region, uint32_t flags)
     : device_(device), data_(region.data()) {
+  device.enter("buffer_create");
   const Result result = driver().cuMemHostRegister(data_, region.bytes(), flags);
   if (result != kOutOfMemory && result != kOperatingSystem) {
     device.check(result, "cuMemHostRegister");
@@ -65,8 +66,8 @@ HostMemory::HostMemory(CudaDevice& device, uint32_t storage, uint64_t bytes, Hos
   } else {
     region_.emplace(HostRegion::for_buffer(bytes));
     if (pins) {
-      region_->touch(allocation, cpus_of_node("", device.numa_node()));
-      registration_.emplace(device, *region_, flags);
+      region_->touch(allocation, cpus_of_node("", device.numa_node()),
+                     [&] { registration_.emplace(device, *region_, flags); });
       allocation.check();
     } else {
       allocation.took(bytes);

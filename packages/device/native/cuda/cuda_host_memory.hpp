@@ -11,7 +11,7 @@ namespace spillway::device::cuda {
 /// Memory that the driver was told to pin.
 class Registration {
  public:
-  /// Throws HostMemoryRefusal when the driver, or the system below it, refuses.
+  /// Any thread. Throws HostMemoryRefusal when the driver, or the system below it, refuses.
   Registration(CudaDevice& device, HostRegion& region, uint32_t flags);
   ~Registration();
   Registration(const Registration&) = delete;
@@ -22,7 +22,7 @@ class Registration {
   void* data_;
 };
 
-/// Host memory. What is pinned and large is a region of our own, touched by several threads and then registered: the
+/// Host memory. What is pinned and large is a region of our own, touched by several threads while one registers it: the
 /// driver's own allocation takes one thread and small pages, nine times as long. One registration, whatever the size: a
 /// copy must lie within one.
 class HostMemory final : public CudaBuffer {

@@ -81,15 +81,55 @@ void CudaStream::refuse_in_capture(const char* call, const char* what) const {
   }
 }
 
-template <typename T>
-void CudaStream::keep(const std::shared_ptr<CaptureRecord>& capture, T& object) {
-  if (capture) {
-    std::lock_guard lock(capture->mutex);
-    capture->kept.keep(object);
-  } else {
-    queue_->keep(object);
+/// One piece of work, from before it is enqueued until after: what it uses is kept by the stream, or by the capture.
+class CudaStream::Work {
+ public:
+  Work(CudaStream& stream, const char* call) : stream_(stream), record_(stream.capture(call)) {}
+  Work(const Work&) = delete;
+  Work& operator=(const Work&) = delete;
+  // Also when enqueuing failed: part of it may have been.
+  ~Work() {
+    if (!blocks_.empty()) stream_.queue_->note(blocks_);
   }
-}
+
+  /// Null: not captured.
+  const std::shared_ptr<CaptureRecord>& record() const { return record_; }
+
+  void keep(CudaBuffer& buffer) {
+    StreamUses* uses = buffer.stream_uses();
+    if (record_ || uses == nullptr) {
+      keep_object(buffer);
+    } else {
+      uses->prepare(stream_.queue_);
+      blocks_.push_back(uses);
+    }
+  }
+  void keep(CudaGraph& graph) { keep_object(graph); }
+  void keep(Object& object) { keep_object(object); }
+  void keep(const char* kernel, const spillway_access* accesses, uint32_t access_count) {
+    blocks_.reserve(access_count);
+    for (uint32_t i = 0; i < access_count; ++i) {
+      auto& buffer = *static_cast<CudaBuffer*>(reinterpret_cast<Object*>(accesses[i].buffer));
+      check_access(kernel, accesses[i], buffer.bytes(), buffer.info().device_address != 0);
+      keep(buffer);
+    }
+  }
+
+ private:
+  template <typename T>
+  void keep_object(T& object) {
+    if (record_) {
+      std::lock_guard lock(record_->mutex);
+      record_->kept.keep(object);
+    } else {
+      stream_.queue_->keep(object);
+    }
+  }
+
+  CudaStream& stream_;
+  const std::shared_ptr<CaptureRecord> record_;
+  std::vector<StreamUses*> blocks_;
+};
 
 void CudaStream::synchronize() {
   cuda().enter("stream_synchronize");
@@ -121,7 +161,8 @@ void CudaStream::wait(Event& event, bool external) {
   }
   if (external) {
     // The replays read the event.
-    keep(record, static_cast<Object&>(source));
+    std::lock_guard lock(record->mutex);
+    record->kept.keep(static_cast<Object&>(source));
   } else if (source.capture_id() != record->id) {
     // The driver would refuse it too, and break the capture.
     fail(SPILLWAY_STATUS_CAPTURE, "event_wait",
@@ -140,8 +181,8 @@ void CudaStream::copy(const std::vector<Copy>& copies) {
     pageable |= to.storage() == SPILLWAY_STORAGE_PAGEABLE || from.storage() == SPILLWAY_STORAGE_PAGEABLE;
   }
   cuda().enter("copy");
-  std::shared_ptr<CaptureRecord> record = capture("copy");
-  if (record && pageable) {
+  Work work(*this, "copy");
+  if (work.record() && pageable) {
     fail(SPILLWAY_STATUS_CAPTURE, "copy",
          "pageable host memory cannot be copied in a capture: the driver stages such copies through the calling "
          "thread. Use pinned memory, or run without capturing");
@@ -153,11 +194,11 @@ void CudaStream::copy(const std::vector<Copy>& copies) {
     wanted.push_back(copy);
     auto& to = static_cast<CudaBuffer&>(*copy.to);
     auto& from = static_cast<CudaBuffer&>(*copy.from);
-    keep(record, to);
-    keep(record, from);
+    work.keep(to);
+    work.keep(from);
     totals.count_copy(to, from, copy.bytes);
   }
-  if (wanted.size() > 1 && !record && !pageable && driver().cuMemcpyBatchAsync) {
+  if (wanted.size() > 1 && !work.record() && !pageable && driver().cuMemcpyBatchAsync) {
     copy_batch(wanted);
   } else {
     for (const Copy& copy : wanted) {
@@ -167,7 +208,7 @@ void CudaStream::copy(const std::vector<Copy>& copies) {
                    "cuMemcpyAsync");
     }
   }
-  count(record, totals);
+  count(work.record(), totals);
 }
 
 void CudaStream::copy_batch(const std::vector<Copy>& copies) {
@@ -201,46 +242,37 @@ void CudaStream::fill(Buffer& to_buffer, uint64_t offset, uint64_t bytes, uint8_
   auto& to = static_cast<CudaBuffer&>(to_buffer);
   check_range("fill", "target", to.bytes(), offset, bytes);
   cuda().enter("fill");
-  std::shared_ptr<CaptureRecord> record = capture("fill");
+  Work work(*this, "fill");
   if (to.storage() == SPILLWAY_STORAGE_PAGEABLE) {
     fail(SPILLWAY_STATUS_NOT_SUPPORTED, "fill",
          "a GPU cannot fill pageable host memory; use HostBuffer.write, or pinned memory");
   }
   if (bytes == 0) return;
-  keep(record, to);
+  work.keep(to);
   cuda().check(driver().cuMemsetD8Async(to.address() + offset, value, bytes, queue_->handle()), "cuMemsetD8Async");
-  count(record, {});
-}
-
-void CudaStream::keep(const std::shared_ptr<CaptureRecord>& capture, const char* kernel,
-                      const spillway_access* accesses, uint32_t access_count) {
-  for (uint32_t i = 0; i < access_count; ++i) {
-    auto& buffer = *static_cast<CudaBuffer*>(reinterpret_cast<Object*>(accesses[i].buffer));
-    check_access(kernel, accesses[i], buffer.bytes(), buffer.info().device_address != 0);
-    keep(capture, buffer);
-  }
+  count(work.record(), {});
 }
 
 void CudaStream::launch(const spillway_launch& launch) {
   if (launch.kernel == nullptr) fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "launch", "there is no kernel to launch");
   cuda().enter("launch");
   FunctionHandle function = cuda().modules().function(*launch.kernel, launch.shared_bytes);
-  std::shared_ptr<CaptureRecord> record = capture("launch");
-  keep(record, launch.kernel->name, launch.accesses, launch.access_count);
-  launch_function(function, launch, (launch.kernel->flags & SPILLWAY_KERNEL_STARTS_EARLY) != 0, record);
+  Work work(*this, "launch");
+  work.keep(launch.kernel->name, launch.accesses, launch.access_count);
+  launch_function(function, launch, (launch.kernel->flags & SPILLWAY_KERNEL_STARTS_EARLY) != 0, work);
 }
 
 void CudaStream::launch(CudaKernel& kernel, const spillway_launch& launch) {
   cuda().enter("launch");
   FunctionHandle function = kernel.function(launch.shared_bytes);
-  std::shared_ptr<CaptureRecord> record = capture("launch");
-  keep(record, static_cast<Object&>(kernel));
-  keep(record, kernel.name().c_str(), launch.accesses, launch.access_count);
-  launch_function(function, launch, false, record);
+  Work work(*this, "launch");
+  work.keep(static_cast<Object&>(kernel));
+  work.keep(kernel.name().c_str(), launch.accesses, launch.access_count);
+  launch_function(function, launch, false, work);
 }
 
 void CudaStream::launch_function(FunctionHandle function, const spillway_launch& launch, bool starts_early,
-                                 const std::shared_ptr<CaptureRecord>& record) {
+                                 const Work& work) {
   LaunchAttribute early;
   early.id = 6;  // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
   early.value = 1;
@@ -260,23 +292,25 @@ void CudaStream::launch_function(FunctionHandle function, const spillway_launch&
   cuda().check(driver().cuLaunchKernelEx(&configuration, function, nullptr, extra), "cuLaunchKernelEx");
   CaptureRecord::Totals totals;
   totals.launches = 1;
-  count(record, totals);
+  count(work.record(), totals);
 }
 
-void CudaStream::enqueue(const spillway_access* accesses, uint32_t access_count, spillway_cuda_work work, void* state) {
+void CudaStream::enqueue(const spillway_access* accesses, uint32_t access_count, spillway_cuda_work enqueue_work,
+                         void* state) {
   cuda().enter("enqueue");
-  std::shared_ptr<CaptureRecord> record = capture("enqueue");
-  keep(record, "of another library", accesses, access_count);
-  const spillway_status status = work(state, queue_->handle());
+  Work work(*this, "enqueue");
+  work.keep("of another library", accesses, access_count);
+  const spillway_status status = enqueue_work(state, queue_->handle());
   if (status != SPILLWAY_STATUS_OK) fail(status, "enqueue", "the work of another library could not be enqueued");
   CaptureRecord::Totals totals;
   totals.launches = 1;
-  count(record, totals);
+  count(work.record(), totals);
 }
 
 void CudaStream::begin_capture() {
   cuda().enter("begin_capture");
   refuse_in_capture("begin_capture", "beginning another capture");
+  queue_->mark();
   cuda().check(driver().cuStreamBeginCapture(queue_->handle(), kThreadLocal), "cuStreamBeginCapture");
   int32_t status = kNotCapturing;
   cuda().check(driver().cuStreamGetCaptureInfo(queue_->handle(), &status, &capture_id_), "cuStreamGetCaptureInfo");

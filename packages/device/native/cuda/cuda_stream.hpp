@@ -17,6 +17,7 @@ class CudaStream final : public Stream {
   CudaStream(CudaDevice& device, StreamHandle borrowed);
   ~CudaStream() override;
 
+  StreamId id() const override { return queue_->stream_id; }
   uint32_t priority() const override { return priority_; }
   bool capturing() const override;
   void synchronize() override;
@@ -42,13 +43,9 @@ class CudaStream final : public Stream {
   void refuse_in_capture(const char* call, const char* what) const;
   /// Counted now, or at every replay.
   void count(const std::shared_ptr<CaptureRecord>& record, const CaptureRecord::Totals& totals);
-  void keep(const std::shared_ptr<CaptureRecord>& capture, const char* kernel, const spillway_access* accesses,
-            uint32_t access_count);
+  class Work;
   void copy_batch(const std::vector<Copy>& copies);
-  void launch_function(FunctionHandle function, const spillway_launch& launch, bool starts_early,
-                       const std::shared_ptr<CaptureRecord>& record);
-  template <typename T>
-  void keep(const std::shared_ptr<CaptureRecord>& capture, T& object);
+  void launch_function(FunctionHandle function, const spillway_launch& launch, bool starts_early, const Work& work);
 
   const uint32_t priority_;
   const std::shared_ptr<StreamQueue> queue_;

@@ -9,7 +9,10 @@ CudaPhysicalMemory::CudaPhysicalMemory(CudaDevice& device, uint64_t bytes, const
     : PhysicalMemory(SPILLWAY_KIND_PHYSICAL_MEMORY, &device), bytes_(bytes), charge_(device.budget(), bytes, tag) {
   MemoryProperties properties;
   properties.location.id = device.number();
-  const Result result = driver().cuMemCreate(&handle_, bytes, &properties, 0);
+  Result result = driver().cuMemCreate(&handle_, bytes, &properties, 0);
+  if (result == kOutOfMemory && device.allocator().release_cached() > 0) {
+    result = driver().cuMemCreate(&handle_, bytes, &properties, 0);
+  }
   if (result != kOutOfMemory) {
     device.check(result, "cuMemCreate");
     return;

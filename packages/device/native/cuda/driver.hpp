@@ -112,6 +112,7 @@ static_assert(sizeof(LaunchConfiguration) == 56);
   X(cuStreamBeginCapture, 10010, StreamHandle, int32_t)                                  \
   X(cuStreamEndCapture, 10000, StreamHandle, GraphHandle*)                               \
   X(cuStreamGetCaptureInfo, 10010, StreamHandle, int32_t*, uint64_t*)                    \
+  X(cuThreadExchangeStreamCaptureMode, 10010, int32_t*)                                  \
   X(cuEventCreate, 2000, EventHandle*, uint32_t)                                         \
   X(cuEventRecord, 2000, EventHandle, StreamHandle)                                      \
   X(cuEventQuery, 2000, EventHandle)                                                     \
@@ -175,6 +176,19 @@ void check(Result result, const char* call);
 
 #define SPILLWAY_CUDA(function, ...) \
   ::spillway::device::cuda::check(::spillway::device::cuda::driver().function(__VA_ARGS__), #function)
+
+/// While it lives, this thread may ask and allocate although it captures a stream: the driver holds such calls unsafe,
+/// because who does not know of the capture might want them in it.
+class RelaxedCapture {
+ public:
+  RelaxedCapture() { driver().cuThreadExchangeStreamCaptureMode(&mode_); }
+  RelaxedCapture(const RelaxedCapture&) = delete;
+  RelaxedCapture& operator=(const RelaxedCapture&) = delete;
+  ~RelaxedCapture() { driver().cuThreadExchangeStreamCaptureMode(&mode_); }
+
+ private:
+  int32_t mode_ = 2;  // CU_STREAM_CAPTURE_MODE_RELAXED; then what it was
+};
 
 /// An error after which the context is of no more use.
 bool is_sticky(Result result);

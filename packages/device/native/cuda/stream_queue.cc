@@ -72,6 +72,9 @@ void KeptObjects::release() noexcept {
   objects_.clear();
 }
 
+StreamQueue::StreamQueue(CudaDevice& device, bool owned)
+    : StreamProgress(device.next_stream_id()), device_(device), owned_(owned) {}
+
 std::shared_ptr<StreamQueue> StreamQueue::create(CudaDevice& device, int32_t priority) {
   std::shared_ptr<StreamQueue> queue(new StreamQueue(device, true));
   device.check(driver().cuStreamCreateWithPriority(&queue->handle_, kNonBlocking, priority),
@@ -102,6 +105,7 @@ void StreamQueue::start(const std::shared_ptr<StreamQueue>& queue) {
 StreamQueue::~StreamQueue() {
   device_.enter_to_free();
   if (spare_event_) driver().cuEventDestroy(spare_event_);
+  for (const Mark& mark : marks_) driver().cuEventDestroy(mark.event);
   if (owned_ && handle_) driver().cuStreamDestroy(handle_);
 }
 
@@ -113,11 +117,85 @@ void StreamQueue::push(std::unique_lock<std::mutex>& lock, std::function<void(sp
     driver().cuEventDestroy(event);
     event = nullptr;
   }
-  points_.push_back({event, std::move(kept_), std::move(done)});
+  points_.push_back({event, std::move(kept_), std::move(done), position_});
   kept_ = KeptObjects();
   lock.unlock();
   wake_.notify_one();
 }
+
+void StreamQueue::note(const std::vector<StreamUses*>& blocks) noexcept {
+  uint64_t position = 0;
+  {
+    std::lock_guard lock(mutex_);
+    position = ++position_;
+  }
+  for (StreamUses* block : blocks) block->note(stream_id, position);
+}
+
+void StreamQueue::set_passed(uint64_t position) noexcept {
+  if (passed_.load(std::memory_order_relaxed) < position) passed_.store(position, std::memory_order_release);
+}
+
+bool StreamQueue::capturing() const noexcept {
+  int32_t capturing = 0;
+  uint64_t id = 0;
+  // Asking a stream that is being captured for anything else breaks the capture.
+  return driver().cuStreamGetCaptureInfo(handle_, &capturing, &id) == kSuccess && capturing != 0;
+}
+
+bool StreamQueue::passed(uint64_t position) noexcept {
+  if (passed_.load(std::memory_order_acquire) >= position) return true;
+  std::lock_guard lock(mutex_);
+  return passed_locked(position);
+}
+
+// A driver that fails here has lost the device, and with it all work.
+bool StreamQueue::passed_locked(uint64_t position) noexcept {
+  if (ended_) set_passed(position_);
+  const RelaxedCapture relaxed;
+  device_.enter_to_free();
+  while (!marks_.empty() && driver().cuEventQuery(marks_.front().event) != kNotReady) {
+    set_passed(marks_.front().position);
+    driver().cuEventDestroy(marks_.front().event);
+    marks_.pop_front();
+  }
+  if (passed_.load(std::memory_order_relaxed) >= position) return true;
+  if (!marks_.empty() && marks_.back().position >= position) return false;
+  if (capturing()) return false;
+  if (driver().cuStreamQuery(handle_) != kNotReady) {
+    set_passed(position_);
+    return true;
+  }
+  Mark mark{nullptr, position_};
+  if (driver().cuEventCreate(&mark.event, kDisableTiming) != kSuccess) return false;
+  try {
+    if (driver().cuEventRecord(mark.event, handle_) == kSuccess) {
+      marks_.push_back(mark);
+      return false;
+    }
+  } catch (const std::bad_alloc&) {
+    // The next to ask tries again.
+  }
+  driver().cuEventDestroy(mark.event);
+  return false;
+}
+
+void StreamQueue::wait_until_passed(uint64_t position) {
+  using std::chrono::microseconds;
+  for (microseconds nap{20}; !passed(position); nap = std::min(nap * 2, microseconds{500})) {
+    {
+      std::lock_guard lock(mutex_);
+      if (marks_.empty() && capturing()) {
+        fail(SPILLWAY_STATUS_CAPTURE, "buffer_create",
+             "device memory is short, and what is free was used by a stream that is being captured: end the capture, "
+             "or allocate before it");
+      }
+    }
+    std::this_thread::sleep_for(nap);
+  }
+}
+
+void StreamQueue::mark() noexcept { passed(UINT64_MAX); }
 
 void StreamQueue::trim() {
   std::unique_lock lock(mutex_);
@@ -135,10 +213,7 @@ bool StreamQueue::when_done(std::function<void(spillway_status)> done) {
 void StreamQueue::collect() {
   KeptObjects done;
   std::lock_guard lock(mutex_);
-  // Asking a stream that is being captured whether it is idle breaks the capture.
-  int32_t capturing = 0;
-  uint64_t id = 0;
-  if (driver().cuStreamGetCaptureInfo(handle_, &capturing, &id) != kSuccess || capturing != 0) return;
+  if (capturing()) return;
   // What points keep goes when their thread sees that they are done.
   if (points_.empty() && driver().cuStreamQuery(handle_) == kSuccess) done = std::move(kept_);
 }
@@ -194,6 +269,7 @@ void StreamQueue::work() {
     lock.lock();
     Point point = std::move(points_.front());
     points_.pop_front();
+    set_passed(point.position);
     // Of waits that follow one another, each uses the one before's.
     EventHandle unused = std::exchange(spare_event_, event);
     lock.unlock();

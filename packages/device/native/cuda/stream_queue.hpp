@@ -48,7 +48,7 @@ class KeptObjects {
   std::unordered_set<Object*> objects_;
 };
 
-class StreamQueue : public std::enable_shared_from_this<StreamQueue> {
+class StreamQueue : public StreamProgress, public std::enable_shared_from_this<StreamQueue> {
  public:
   /// The thread keeps the device, and ends, with the stream, after close() and when all is done.
   static std::shared_ptr<StreamQueue> create(CudaDevice& device, int32_t priority);
@@ -63,6 +63,16 @@ class StreamQueue : public std::enable_shared_from_this<StreamQueue> {
     std::lock_guard lock(mutex_);
     kept_.keep(object);
   }
+  /// Work with the blocks was enqueued.
+  void note(const std::vector<StreamUses*>& blocks) noexcept;
+  bool known_to_have_passed(uint64_t position) const noexcept override {
+    return passed_.load(std::memory_order_acquire) >= position;
+  }
+  bool passed(uint64_t position) noexcept override;
+  /// Throws CAPTURE when nobody can know, because the stream is being captured.
+  void wait_until_passed(uint64_t position) override;
+  /// Records where everything enqueued so far ends, if that may be asked for while the stream is captured.
+  void mark() noexcept;
   /// Lets go, in time, of what work that is done kept. Now and then, while nobody waits.
   void trim();
   /// Calls back, on the waiting thread, when everything enqueued so far is done, or cannot be any more. false, and
@@ -77,8 +87,16 @@ class StreamQueue : public std::enable_shared_from_this<StreamQueue> {
     EventHandle event;  // null: the recording failed, nothing to wait for
     KeptObjects kept;
     std::function<void(spillway_status)> done;  // may be empty
+    uint64_t position;                          // of the last work before it
   };
-  StreamQueue(CudaDevice& device, bool owned) : device_(device), owned_(owned) {}
+  struct Mark {
+    EventHandle event;
+    uint64_t position;
+  };
+  StreamQueue(CudaDevice& device, bool owned);
+  bool passed_locked(uint64_t position) noexcept;
+  bool capturing() const noexcept;
+  void set_passed(uint64_t position) noexcept;
   static void start(const std::shared_ptr<StreamQueue>& queue);
   void push(std::unique_lock<std::mutex>& lock, std::function<void(spillway_status)> done);
   void work();
@@ -91,6 +109,9 @@ class StreamQueue : public std::enable_shared_from_this<StreamQueue> {
   KeptObjects kept_;  // by work after the last point
   std::deque<Point> points_;
   EventHandle spare_event_ = nullptr;
+  std::deque<Mark> marks_;  // by position
+  uint64_t position_ = 0;   // of the last work with blocks
+  std::atomic<uint64_t> passed_{0};
   bool closed_ = false;
   bool ended_ = false;
 };

@@ -9,7 +9,7 @@
 
 namespace spillway::device::host {
 
-class Adversary::Queue final : public WorkQueue, public std::enable_shared_from_this<Queue> {
+class Adversary::Queue final : public WorkQueue {
  public:
   Queue(std::shared_ptr<Adversary> adversary, HostDevice& device, uint32_t priority)
       : WorkQueue(device), priority_(priority), adversary_(std::move(adversary)), device_(&device) {}
@@ -33,17 +33,18 @@ class Adversary::Queue final : public WorkQueue, public std::enable_shared_from_
 
  private:
   friend class Adversary;
-  void insert(const std::shared_ptr<const Operation>& operation) override {
+  uint64_t insert(const std::shared_ptr<const Operation>& operation) override {
     std::lock_guard lock(adversary_->mutex_);
-    insert_locked(operation);
+    return insert_locked(operation);
   }
-  void insert_locked(const std::shared_ptr<const Operation>& operation) {
+  uint64_t insert_locked(const std::shared_ptr<const Operation>& operation) {
     items_.push_back({operation, ++adversary_->sequence_});
-    ++pushed_;
+    return ++pushed_;
   }
   void demand_locked() {
     // device_ is alive: whoever calls has a handle of it. The demand keeps it, so that what is put off does not.
-    adversary_->demands_.push_back({shared_from_this(), pushed_, adversary_->sequence_, Ref<HostDevice>(device_)});
+    adversary_->demands_.push_back({std::static_pointer_cast<Queue>(shared_from_this()), pushed_, adversary_->sequence_,
+                                    Ref<HostDevice>(device_)});
     adversary_->wake_.notify_one();
   }
 
@@ -161,6 +162,7 @@ void Adversary::step(std::unique_lock<std::mutex>& lock, HostDevice& device, Que
   finish(*done);
   done.reset();
   lock.lock();
+  queue.set_done(queue.done_);
 }
 
 }  // namespace spillway::device::host

@@ -1,9 +1,11 @@
 #include "buffer.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "../failure.hpp"
 #include "host_device.hpp"
+#include "stream.hpp"
 
 namespace spillway::device::host {
 
@@ -44,28 +46,61 @@ void HostBuffer::visit_histories(uint64_t offset, uint64_t bytes, const Visit& v
   if (history_) visit(*history_, offset, bytes, offset);
 }
 
-DeviceMemory::DeviceMemory(HostDevice& device, uint64_t bytes, const std::string& tag)
-    : HostBuffer(SPILLWAY_KIND_DEVICE_BUFFER, device, SPILLWAY_STORAGE_DEVICE, bytes, tag),
-      charge_(device.budget(), round_up(bytes, MemoryFile::page_bytes()), tag),
-      block_(device.take_block(round_up(bytes, MemoryFile::page_bytes()))) {
-  data_ = kernel_data_ = block_->mapping.data();
-  std::memset(data_, kFreshPoison, block_->mapping.bytes());
+DeviceMemory::DeviceMemory(HostDevice& device, const DeviceAllocation& wanted)
+    : HostBuffer(SPILLWAY_KIND_DEVICE_BUFFER, device, SPILLWAY_STORAGE_DEVICE, wanted.bytes, wanted.tag),
+      lease_(device, wanted),
+      place_(device.segments().find(lease_.address())) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): addresses of segments are numbers
+  data_ = kernel_data_ = reinterpret_cast<uint8_t*>(lease_.address());
   if (TwinCheck* twins = device.twin_check()) {
-    history_ = std::make_unique<AccessHistory>(bytes, false);
-    guarded_.emplace(Mapping::of(block_->extent));
+    guarded_.emplace(Mapping::reserved(lease_.bytes()));
     kernel_data_ = guarded_->data();
+    device.segments().visit(lease_.address(), lease_.bytes(),
+                            [&](int descriptor, uint64_t in_file, uint64_t piece_bytes, uint64_t in_buffer) {
+                              pieces_.push_back({in_buffer, in_file, piece_bytes});
+                              guarded_->map(reinterpret_cast<uint64_t>(kernel_data_) + in_buffer, descriptor, in_file,
+                                            piece_bytes);
+                            });
+    device.checker()->allocated(*place_.history, place_.offset, lease_.bytes(),
+                                wanted.stream ? static_cast<HostStream*>(wanted.stream) : nullptr);
     auto turn = device.execution_turn();
     twins->memory().add(*guarded_, label());
   }
+  poison(wanted.stream);
+}
+
+// Not before its turn: work enqueued before may still use the memory.
+void DeviceMemory::poison(Stream* stream) {
+  if (lease_.pending()) {
+    static_cast<HostStream*>(stream)->poison(data_, lease_.bytes(), lease_.uses());
+  } else {
+    std::memset(data_, kFreshPoison, lease_.bytes());
+  }
+}
+
+void DeviceMemory::retire() noexcept {
+  // Who still reads it shall see that.
+  if (lease_.uses().passed()) std::memset(data_, kFreshPoison, lease_.bytes());
+  lease_.give_back();
 }
 
 DeviceMemory::~DeviceMemory() {
+  if (!guarded_) return;
   auto* host_device = static_cast<HostDevice*>(device());
-  if (guarded_) {
-    auto turn = host_device->execution_turn();
-    host_device->twin_check()->memory().retire(std::move(*guarded_));
+  auto turn = host_device->execution_turn();
+  host_device->twin_check()->memory().retire(std::move(*guarded_));
+}
+
+void DeviceMemory::visit_histories(uint64_t offset, uint64_t bytes, const Visit& visit) {
+  if (place_.history) visit(*place_.history, place_.offset + offset, bytes, offset);
+}
+
+void DeviceMemory::visit_physical(uint64_t offset, uint64_t bytes, const VisitPhysical& visit) const {
+  for (const Piece& piece : pieces_) {
+    const uint64_t from = std::max(offset, piece.in_buffer);
+    const uint64_t to = std::min(offset + bytes, piece.in_buffer + piece.bytes);
+    if (from < to) visit(piece.in_file + (from - piece.in_buffer), to - from, from);
   }
-  host_device->give_block(std::move(*block_));
 }
 
 HostMemory::HostMemory(HostDevice& device, uint32_t storage, uint64_t bytes, HostAllocation& allocation)
@@ -73,24 +108,23 @@ HostMemory::HostMemory(HostDevice& device, uint32_t storage, uint64_t bytes, Hos
   allocation.reserve(storage, bytes);
   allocation.check();
   const bool pins = storage != SPILLWAY_STORAGE_PAGEABLE;
+  const auto pin = [&] { device.failures().pass(FailurePoint::kPinning, "pin"); };
   TwinCheck* twins = device.twin_check();
   if (twins && storage == SPILLWAY_STORAGE_MAPPED) {
     extent_.emplace(device.host_memory_file().take(round_up(bytes, MemoryFile::page_bytes())));
     mapping_.emplace(Mapping::of(*extent_));
     guarded_.emplace(Mapping::of(*extent_));
     allocation.took(bytes);
+    pin();
   } else {
     region_.emplace(HostRegion::for_buffer(bytes));
     // Pageable memory gets its pages when it is written, as everywhere; nobody can wait for that here.
     if (pins)
-      region_->touch(allocation, {});
+      region_->touch(allocation, {}, pin);
     else
       allocation.took(bytes);
   }
-  if (pins) {
-    device.failures().pass(FailurePoint::kPinning, "pin");
-    allocation.check();
-  }
+  if (pins) allocation.check();
   data_ = mapping_ ? mapping_->data() : region_->data();
   kernel_data_ = guarded_ ? guarded_->data() : data_;
   if (twins) history_ = std::make_unique<AccessHistory>(bytes, true);

@@ -5,10 +5,13 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "../block_lease.hpp"
 #include "../device.hpp"
 #include "../host_memory/host_region.hpp"
 #include "check/access_history.hpp"
+#include "host_segments.hpp"
 #include "memory_file.hpp"
 
 namespace spillway::device::host {
@@ -39,6 +42,8 @@ class HostBuffer : public Buffer {
   /// the address.
   virtual void begin_use() {}
   virtual void end_use() noexcept {}
+  /// Of memory that others may have, in the order of streams, once nobody refers to it; null: of none such.
+  virtual StreamUses* stream_uses() { return nullptr; }
 
   /// For the order checker, which guards the histories.
   using Visit = std::function<void(AccessHistory& history, uint64_t in_history, uint64_t bytes, uint64_t in_buffer)>;
@@ -62,24 +67,29 @@ class HostBuffer : public Buffer {
   std::string label_;
 };
 
-/// Device memory and where it is mapped.
-struct Block {
-  MemoryFile::Extent extent;
-  Mapping mapping;
-};
-
-/// Device memory of its own extent. Freed memory is unmapped: a stale pointer faults instead of reading old bytes.
+/// Device memory: a block of a cached segment. What has nobody to refer to it is free for others at once, in the order
+/// of streams, while the object lives for as long as work holds it.
 class DeviceMemory final : public HostBuffer {
  public:
-  DeviceMemory(HostDevice& device, uint64_t bytes, const std::string& tag);
+  DeviceMemory(HostDevice& device, const DeviceAllocation& wanted);
   ~DeviceMemory() override;
-  void visit_physical(uint64_t offset, uint64_t bytes, const VisitPhysical& visit) const override {
-    visit(block_->extent.offset() + offset, bytes, offset);
-  }
+  StreamUses* stream_uses() override { return &lease_.uses(); }
+  void visit_histories(uint64_t offset, uint64_t bytes, const Visit& visit) override;
+  void visit_physical(uint64_t offset, uint64_t bytes, const VisitPhysical& visit) const override;
 
  private:
-  Charge charge_;
-  std::optional<Block> block_;
+  void retire() noexcept override;
+  void poison(Stream* stream);
+
+  struct Piece {
+    uint64_t in_buffer;
+    uint64_t in_file;
+    uint64_t bytes;
+  };
+  BlockLease lease_;
+  HostSegments::Place place_;
+  // When kernels are checked:
+  std::vector<Piece> pieces_;
   std::optional<Mapping> guarded_;
 };
 

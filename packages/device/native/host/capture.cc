@@ -11,9 +11,11 @@ namespace spillway::device::host {
 Capture::Capture(HostDevice& device, HostStream& origin) : device_(device) { lanes_.push_back({&origin, -1, {}}); }
 
 void Capture::add(uint32_t lane_index, std::shared_ptr<const Operation> operation) {
+  std::vector<Ref<HostBuffer>> buffers;
+  for (const Held<HostBuffer>& buffer : operation->buffers()) buffers.emplace_back(buffer.get());
   std::lock_guard lock(mutex_);
   Lane& lane = lanes_[lane_index];
-  nodes_.push_back({std::move(operation), {}, lane_index, std::move(lane.pending)});
+  nodes_.push_back({std::move(operation), {}, lane_index, std::move(lane.pending), std::move(buffers)});
   lane.pending.clear();
   lane.tail = static_cast<int64_t>(nodes_.size()) - 1;
 }
@@ -21,7 +23,7 @@ void Capture::add(uint32_t lane_index, std::shared_ptr<const Operation> operatio
 void Capture::add_external_wait(uint32_t lane_index, HostEvent& event) {
   std::lock_guard lock(mutex_);
   Lane& lane = lanes_[lane_index];
-  nodes_.push_back({nullptr, Ref<HostEvent>(&event), lane_index, std::move(lane.pending)});
+  nodes_.push_back({nullptr, Ref<HostEvent>(&event), lane_index, std::move(lane.pending), {}});
   lane.pending.clear();
   lane.tail = static_cast<int64_t>(nodes_.size()) - 1;
 }

@@ -18,8 +18,9 @@ class HostStream;
 struct GraphNode {
   std::shared_ptr<const Operation> operation;  // null: a wait on an event outside the capture
   Ref<HostEvent> external_event;
-  uint32_t lane;                       // which stream; lane 0 began the capture
-  std::vector<uint32_t> dependencies;  // nodes of other lanes
+  uint32_t lane;                         // which stream; lane 0 began the capture
+  std::vector<uint32_t> dependencies;    // nodes of other lanes
+  std::vector<Ref<HostBuffer>> buffers;  // of the operation, which only holds them
 };
 
 class Capture : public std::enable_shared_from_this<Capture> {

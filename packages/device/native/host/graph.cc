@@ -22,12 +22,12 @@ class HostGraph::EndOperation : public Operation {
 HostGraph::HostGraph(HostDevice& device, std::vector<GraphNode> nodes, uint32_t lane_count)
     : Graph(SPILLWAY_KIND_GRAPH, &device), nodes_(std::move(nodes)), waited_for_(nodes_.size(), false) {
   std::set<HostBuffer*> seen;
-  for (const GraphNode& node : nodes_) {
+  for (GraphNode& node : nodes_) {
     for (uint32_t dependency : node.dependencies) waited_for_[dependency] = true;
-    if (!node.operation) continue;
-    for (const Ref<HostBuffer>& buffer : node.operation->buffers()) {
-      if (seen.insert(buffer.get()).second) buffers_.push_back(buffer);
+    for (Ref<HostBuffer>& buffer : node.buffers) {
+      if (seen.insert(buffer.get()).second) buffers_.push_back(std::move(buffer));
     }
+    node.buffers = {};
   }
   for (uint32_t lane = 1; lane < lane_count; ++lane) {
     queues_.push_back(device.create_queue(SPILLWAY_PRIORITY_NORMAL));
@@ -56,7 +56,7 @@ std::vector<std::shared_ptr<Signal>> HostGraph::external_signals() const {
 void HostGraph::replay(WorkQueue& stream, const GraphLaunch& launch) {
   const std::vector<std::shared_ptr<Signal>> external = external_signals();
   // Nothing is enqueued when a buffer has no memory behind it: what could fail half-way has not begun.
-  BufferUses uses(buffers_);
+  const BufferUses uses(buffers_);
   std::lock_guard lock(mutex_);
   auto queue_of = [&](uint32_t lane) -> WorkQueue& { return lane == 0 ? stream : *queues_[lane - 1]; };
   auto signal = [&](WorkQueue& queue) {

@@ -19,6 +19,7 @@ HostDevice::HostDevice(HostDeviceOptions options)
       pool_(options.threads),
       link_to_device_(options.link),
       link_to_host_(options.link) {
+  budget().set_reclaim([this] { allocator_.release_cached(); });
   if (!options.check) return;
   checker_.emplace(std::move(options.site_probe));
   twin_check_.emplace(*checker_);
@@ -37,17 +38,6 @@ std::string HostDevice::name() const {
 std::shared_ptr<WorkQueue> HostDevice::create_queue(uint32_t priority) {
   if (adversary_) return adversary_->create_queue(*this, priority);
   return ThreadQueue::start(*this, priority);
-}
-
-Block HostDevice::take_block(uint64_t bytes) {
-  if (std::optional<Block> recycled = recycled_.take(bytes)) return std::move(*recycled);
-  MemoryFile::Extent extent = take_memory(bytes);
-  Mapping mapping = Mapping::of(extent);
-  return {std::move(extent), std::move(mapping)};
-}
-
-void HostDevice::give_block(Block block) {
-  if (adversary_) recycled_.give(std::move(block));
 }
 
 MemoryFile& HostDevice::host_memory_file() { return *host_memory_; }
@@ -79,19 +69,15 @@ Event* HostDevice::create_event() {
   return new HostEvent(this);
 }
 
-Buffer* HostDevice::create_buffer(uint32_t storage, uint64_t bytes, const std::string& tag, Stream* stream) {
-  if (storage != SPILLWAY_STORAGE_DEVICE) {
-    HostAllocation allocation;
-    return create_host_buffer(storage, bytes, allocation);
-  }
+Buffer* HostDevice::create_device_buffer(const DeviceAllocation& allocation) {
   check_open("buffer_create");
-  check_buffer_bytes(bytes);
-  if (stream && stream->capturing()) {
+  check_buffer_bytes(allocation.bytes);
+  if (allocation.stream && allocation.stream->capturing()) {
     fail(SPILLWAY_STATUS_CAPTURE, "buffer_create",
          "device memory cannot be allocated on a stream that is being captured; allocate it before");
   }
   failures_.pass(FailurePoint::kAllocation, "buffer_create");
-  return new DeviceMemory(*this, bytes, tag);
+  return new DeviceMemory(*this, allocation);
 }
 
 Buffer* HostDevice::create_host_buffer(uint32_t storage, uint64_t bytes, HostAllocation& allocation) {
@@ -104,7 +90,9 @@ Buffer* HostDevice::create_host_buffer(uint32_t storage, uint64_t bytes, HostAll
   return new HostMemory(*this, storage, bytes, allocation);
 }
 
-uint64_t HostDevice::available_bytes() { return std::min(budget().rest_bytes(), read_system_memory().available_bytes); }
+uint64_t HostDevice::available_bytes() {
+  return std::min(budget().rest_bytes(), read_system_memory().available_bytes + budget().reading().cached_bytes);
+}
 
 MemoryFile::Extent HostDevice::take_memory(uint64_t bytes) {
   // Past what the system has left it kills instead of refusing.

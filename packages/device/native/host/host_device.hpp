@@ -7,13 +7,14 @@
 #include <optional>
 #include <vector>
 
+#include "../allocator/caching_allocator.hpp"
 #include "../device.hpp"
 #include "adversary.hpp"
 #include "check/twin_check.hpp"
 #include "failure_injection.hpp"
+#include "host_segments.hpp"
 #include "link.hpp"
 #include "memory_file.hpp"
-#include "recycled_blocks.hpp"
 #include "thread_pool.hpp"
 #include "work_queue.hpp"
 
@@ -36,9 +37,10 @@ class HostDevice final : public Device {
   std::string name() const override;
   Stream* create_stream(uint32_t priority) override;
   Event* create_event() override;
-  Buffer* create_buffer(uint32_t storage, uint64_t bytes, const std::string& tag, Stream* stream) override;
+  Buffer* create_device_buffer(const DeviceAllocation& allocation) override;
   Buffer* create_host_buffer(uint32_t storage, uint64_t bytes, HostAllocation& allocation) override;
   uint64_t available_bytes() override;
+  CachingAllocator& allocator() override { return allocator_; }
   void close(std::function<void()> done) override;
   uint64_t virtual_memory_granularity() const override;
   AddressRange* reserve(uint64_t bytes) override;
@@ -46,9 +48,7 @@ class HostDevice final : public Device {
 
   /// Pages for device memory; bytes: whole pages, charged already. Throws OUT_OF_MEMORY when the system has none.
   MemoryFile::Extent take_memory(uint64_t bytes);
-  /// The same, mapped. Contents: anything.
-  Block take_block(uint64_t bytes);
-  void give_block(Block block);
+  HostSegments& segments() { return segments_; }
   MemoryFile& host_memory_file();
   ThreadPool& pool() { return pool_; }
   Link& link_to_device() { return link_to_device_; }
@@ -77,7 +77,8 @@ class HostDevice final : public Device {
   const std::shared_ptr<Adversary> adversary_;  // null: streams are threads
   MemoryFile memory_;
   std::optional<MemoryFile> host_memory_;
-  RecycledBlocks recycled_;
+  HostSegments segments_{*this};
+  CachingAllocator allocator_{segments_};
   ThreadPool pool_;
   Link link_to_device_;
   Link link_to_host_;

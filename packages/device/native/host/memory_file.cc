@@ -92,6 +92,21 @@ Mapping Mapping::reserved(uint64_t bytes) {
   return Mapping(data, bytes);
 }
 
+// NOLINTBEGIN(performance-no-int-to-ptr): addresses of segments are numbers
+void Mapping::map(uint64_t address, int descriptor, uint64_t in_file, uint64_t bytes) {
+  if (mmap(reinterpret_cast<void*>(address), bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, descriptor,
+           static_cast<off_t>(in_file)) == MAP_FAILED) {
+    fail_system("mmap", errno, "mapping device memory failed");
+  }
+}
+
+void Mapping::unmap(uint64_t address, uint64_t bytes) noexcept {
+  if (bytes == 0) return;
+  mmap(reinterpret_cast<void*>(address), bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+       0);
+}
+// NOLINTEND(performance-no-int-to-ptr)
+
 Mapping::Mapping(Mapping&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
 
 Mapping::~Mapping() {

@@ -55,6 +55,13 @@ class Mapping {
   static Mapping of(const MemoryFile::Extent& extent);
   /// Addresses without memory; reading them faults.
   static Mapping reserved(uint64_t bytes);
+  /// All of the extent, at an address of reserved ones. Throws, and changes nothing.
+  void map(uint64_t address, const MemoryFile::Extent& extent) {
+    map(address, extent.descriptor(), extent.offset(), extent.bytes());
+  }
+  void map(uint64_t address, int descriptor, uint64_t in_file, uint64_t bytes);
+  /// Addresses without memory again.
+  void unmap(uint64_t address, uint64_t bytes) noexcept;
   Mapping(Mapping&& other) noexcept;
   Mapping& operator=(Mapping&&) = delete;
   ~Mapping();

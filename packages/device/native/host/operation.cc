@@ -62,7 +62,12 @@ std::vector<Access> FillOperation::accesses() const {
   return {{buffers_[0].get(), offset_, bytes_, SPILLWAY_ACCESS_WRITE}};
 }
 
-LaunchOperation::LaunchOperation(const spillway_launch& launch, std::vector<Ref<HostBuffer>> buffers)
+void PoisonOperation::run(HostDevice& device, uint32_t) const {
+  auto turn = device.execution_turn();
+  std::memset(data_, kFreshPoison, bytes_);
+}
+
+LaunchOperation::LaunchOperation(const spillway_launch& launch, std::vector<Held<HostBuffer>> buffers)
     : kernel_(launch.kernel),
       arguments_((launch.argument_bytes + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t)) {
   buffers_ = std::move(buffers);

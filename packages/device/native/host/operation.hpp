@@ -47,7 +47,7 @@ class Operation {
   /// On the stream's thread.
   virtual void run(HostDevice& device, uint32_t priority) const = 0;
   /// What it touches. Held until it is done.
-  const std::vector<Ref<HostBuffer>>& buffers() const { return buffers_; }
+  const std::vector<Held<HostBuffer>>& buffers() const { return buffers_; }
 
   /// false: running it now would block until something else has run.
   virtual bool ready() const { return true; }
@@ -67,7 +67,7 @@ class Operation {
   std::string stream;
 
  protected:
-  std::vector<Ref<HostBuffer>> buffers_;
+  std::vector<Held<HostBuffer>> buffers_;
 };
 
 class CopyOperation : public Operation {
@@ -99,9 +99,21 @@ class FillOperation : public Operation {
   uint8_t value_;
 };
 
+/// What fresh memory holds, in the order of the stream it is for. No access as far as order goes; holds no buffer, the
+/// memory stays where it is until this is done.
+class PoisonOperation : public Operation {
+ public:
+  PoisonOperation(uint8_t* data, uint64_t bytes) : data_(data), bytes_(bytes) {}
+  void run(HostDevice& device, uint32_t priority) const override;
+
+ private:
+  uint8_t* data_;
+  uint64_t bytes_;
+};
+
 class LaunchOperation : public Operation {
  public:
-  LaunchOperation(const spillway_launch& launch, std::vector<Ref<HostBuffer>> buffers);
+  LaunchOperation(const spillway_launch& launch, std::vector<Held<HostBuffer>> buffers);
   void run(HostDevice& device, uint32_t priority) const override;
   const char* name() const override { return kernel_->name ? kernel_->name : "kernel"; }
   std::vector<Access> accesses() const override { return accesses_; }

@@ -55,6 +55,11 @@ void HostStream::enqueue(const char* call, const std::shared_ptr<Operation>& ope
   }
 }
 
+void HostStream::poison(uint8_t* data, uint64_t bytes, StreamUses& uses) {
+  uses.prepare(queue_);
+  uses.note(queue_->stream_id, queue_->push(std::make_shared<PoisonOperation>(data, bytes)));
+}
+
 HostWait HostStream::begin_host_wait() {
   OrderChecker* checker = host().checker();
   if (!checker) return {};
@@ -157,7 +162,7 @@ void HostStream::launch(const spillway_launch& launch) {
     fail(SPILLWAY_STATUS_NO_KERNELS, "launch", "kernel '%s' has no host twin: it cannot run on the host device",
          launch.kernel && launch.kernel->name ? launch.kernel->name : "?");
   }
-  std::vector<Ref<HostBuffer>> buffers;
+  std::vector<Held<HostBuffer>> buffers;
   for (uint32_t i = 0; i < launch.access_count; ++i) {
     const spillway_access& access = launch.accesses[i];
     auto* buffer = static_cast<HostBuffer*>(reinterpret_cast<Object*>(access.buffer));

@@ -15,6 +15,7 @@ class HostStream final : public Stream {
   HostStream(HostDevice& device, uint32_t priority);
   ~HostStream() override;
 
+  StreamId id() const override { return queue_->stream_id; }
   uint32_t priority() const override { return priority_; }
   bool capturing() const override;
   void synchronize() override;
@@ -30,6 +31,9 @@ class HostStream final : public Stream {
   void replay(Graph& graph) override;
 
   const std::string& label() const { return label_; }
+  /// Fresh memory that work of this stream, enqueued before, may still use.
+  void poison(uint8_t* data, uint64_t bytes, StreamUses& uses);
+  OrderChecker::Lane* lane() const { return queue_->lane(); }
   /// For the capture, when it ends.
   void leave_capture();
 

@@ -22,12 +22,15 @@ std::shared_ptr<ThreadQueue> ThreadQueue::start(HostDevice& device, uint32_t pri
   return queue;
 }
 
-void ThreadQueue::insert(const std::shared_ptr<const Operation>& operation) {
+uint64_t ThreadQueue::insert(const std::shared_ptr<const Operation>& operation) {
+  uint64_t position = 0;
   {
     std::lock_guard lock(mutex_);
     operations_.push_back(operation);
+    position = ++pushed_;
   }
   wake_.notify_one();
+  return position;
 }
 
 bool ThreadQueue::push_unless_ended(std::shared_ptr<const Operation> operation) {
@@ -35,6 +38,7 @@ bool ThreadQueue::push_unless_ended(std::shared_ptr<const Operation> operation) 
     std::lock_guard lock(mutex_);
     if (ended_) return false;
     operations_.push_back(std::move(operation));
+    ++pushed_;
   }
   wake_.notify_one();
   return true;
@@ -50,7 +54,7 @@ void ThreadQueue::close() {
 
 void ThreadQueue::work(HostDevice& device) {
   std::unique_lock lock(mutex_);
-  for (;;) {
+  for (uint64_t done = 0;; set_done(++done)) {
     wake_.wait(lock, [&] { return closed_ || !operations_.empty(); });
     if (operations_.empty()) {
       ended_ = true;

@@ -20,13 +20,14 @@ class ThreadQueue final : public WorkQueue {
 
  private:
   ThreadQueue(HostDevice& device, uint32_t priority) : WorkQueue(device), priority_(priority) {}
-  void insert(const std::shared_ptr<const Operation>& operation) override;
+  uint64_t insert(const std::shared_ptr<const Operation>& operation) override;
   void work(HostDevice& device);
 
   const uint32_t priority_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::shared_ptr<const Operation>> operations_;
+  uint64_t pushed_ = 0;
   bool closed_ = false;
   bool ended_ = false;
 };

@@ -5,33 +5,51 @@
 namespace spillway::device::host {
 
 WorkQueue::WorkQueue(HostDevice& device)
-    : checker_(device.checker()), lane_(checker_ ? checker_->create_lane() : nullptr) {}
+    : StreamProgress(device.next_stream_id()),
+      checker_(device.checker()),
+      lane_(checker_ ? checker_->create_lane() : nullptr) {}
 
-BufferUses::BufferUses(const std::vector<Ref<HostBuffer>>& buffers) : buffers_(buffers) {
+void WorkQueue::wait_until_passed(uint64_t) {
+  auto done = std::make_shared<Signal>();
+  if (!push_unless_ended(std::make_shared<SignalOperation>(done))) return;
+  demand();
+  done->wait();
+}
+
+void BufferUses::begin(HostBuffer& buffer) {
   try {
-    for (; used_ < buffers.size(); ++used_) buffers[used_]->begin_use();
+    buffer.begin_use();
   } catch (...) {
-    while (used_ > 0) buffers[--used_]->end_use();
+    for (HostBuffer* begun : buffers_) begun->end_use();
     throw;
   }
+  buffers_.push_back(&buffer);
 }
 
 BufferUses::~BufferUses() {
-  while (used_ > 0) buffers_[--used_]->end_use();
+  for (HostBuffer* buffer : buffers_) buffer->end_use();
 }
 
-void WorkQueue::push(const std::shared_ptr<const Operation>& operation, const GraphLaunch& launch) {
+uint64_t WorkQueue::push(const std::shared_ptr<const Operation>& operation, const GraphLaunch& launch) {
   BufferUses uses(operation->buffers());
+  for (const Held<HostBuffer>& buffer : operation->buffers()) {
+    if (StreamUses* streams = buffer->stream_uses()) streams->prepare(shared_from_this());
+  }
+  uint64_t position = 0;
   if (checker_) {
-    checker_->enqueued(*lane_, *operation, launch, [&] { insert(operation); });
+    checker_->enqueued(*lane_, *operation, launch, [&] { position = insert(operation); });
   } else {
-    insert(operation);
+    position = insert(operation);
   }
   uses.keep();
+  for (const Held<HostBuffer>& buffer : operation->buffers()) {
+    if (StreamUses* streams = buffer->stream_uses()) streams->note(stream_id, position);
+  }
+  return position;
 }
 
 void finish(const Operation& operation) {
-  for (const Ref<HostBuffer>& buffer : operation.buffers()) buffer->end_use();
+  for (const Held<HostBuffer>& buffer : operation.buffers()) buffer->end_use();
 }
 
 void drain(WorkQueue& queue) {

@@ -9,12 +9,11 @@
 
 namespace spillway::device::host {
 
-class WorkQueue {
+class WorkQueue : public StreamProgress, public std::enable_shared_from_this<WorkQueue> {
  public:
-  virtual ~WorkQueue() = default;
-
   /// Takes the buffers of the operation into use; throws, and pushes nothing, when one has no memory behind it.
-  void push(const std::shared_ptr<const Operation>& operation, const GraphLaunch& launch = {});
+  /// Returns its position.
+  uint64_t push(const std::shared_ptr<const Operation>& operation, const GraphLaunch& launch = {});
   /// For who holds the queue without keeping its stream: false, and nothing pushed, when it has ended. For operations
   /// without buffers.
   virtual bool push_unless_ended(std::shared_ptr<const Operation> operation) = 0;
@@ -23,32 +22,47 @@ class WorkQueue {
   /// No more work will come; what was pushed is still done.
   virtual void close() = 0;
 
+  bool known_to_have_passed(uint64_t position) const noexcept override {
+    return done_.load(std::memory_order_acquire) >= position;
+  }
+  bool passed(uint64_t position) noexcept override { return known_to_have_passed(position); }
+  void wait_until_passed(uint64_t position) override;
+
   /// Null when order is not checked.
   OrderChecker::Lane* lane() const { return lane_.get(); }
 
  protected:
   explicit WorkQueue(HostDevice& device);
-  virtual void insert(const std::shared_ptr<const Operation>& operation) = 0;
+  /// Returns its position among all that were pushed, from 1.
+  virtual uint64_t insert(const std::shared_ptr<const Operation>& operation) = 0;
+  /// So many are done.
+  void set_done(uint64_t count) { done_.store(count, std::memory_order_release); }
 
  private:
   // The checker outlives the queue's thread, which keeps the device.
   OrderChecker* const checker_;
+  std::atomic<uint64_t> done_{0};
   std::unique_ptr<OrderChecker::Lane> lane_;
 };
 
 /// Takes buffers into use, all or none, and gives them back when it dies.
 class BufferUses {
  public:
-  explicit BufferUses(const std::vector<Ref<HostBuffer>>& buffers);
+  /// References or holds.
+  template <typename Buffers>
+  explicit BufferUses(const Buffers& buffers) {
+    buffers_.reserve(buffers.size());
+    for (const auto& buffer : buffers) begin(*buffer);
+  }
   BufferUses(const BufferUses&) = delete;
   BufferUses& operator=(const BufferUses&) = delete;
   ~BufferUses();
   /// The uses stay; who runs the operation ends them.
-  void keep() { used_ = 0; }
+  void keep() { buffers_.clear(); }
 
  private:
-  const std::vector<Ref<HostBuffer>>& buffers_;
-  size_t used_ = 0;
+  void begin(HostBuffer& buffer);
+  std::vector<HostBuffer*> buffers_;
 };
 
 /// Ends the uses that push took for an operation: it is done.

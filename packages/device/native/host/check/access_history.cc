@@ -105,6 +105,17 @@ std::vector<AccessHistory::Piece> AccessHistory::written(uint64_t offset, uint64
   return pieces;
 }
 
+void AccessHistory::restart(uint64_t offset, uint64_t bytes, const Stamp& stamp) {
+  const uint64_t end = offset + bytes;
+  split(end);
+  for (auto at = split(offset); at != segments_.end() && at->first < end; ++at) {
+    at->second.written = false;
+    at->second.write = stamp;
+    at->second.reads.clear();
+  }
+  merge(offset, end);
+}
+
 void AccessHistory::set_written(uint64_t offset, uint64_t bytes, bool written) {
   if (bytes == 0) return;
   const uint64_t end = offset + bytes;

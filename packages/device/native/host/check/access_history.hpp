@@ -43,6 +43,8 @@ class AccessHistory {
   };
   /// Which bytes hold something.
   std::vector<Piece> written(uint64_t offset, uint64_t bytes) const;
+  /// Forgets all: fresh memory, in which everything must come after `stamp`, if it is of an operation.
+  void restart(uint64_t offset, uint64_t bytes, const Stamp& stamp);
   void set_written(uint64_t offset, uint64_t bytes, bool written);
 
  private:

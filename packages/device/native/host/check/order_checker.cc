@@ -4,6 +4,7 @@
 
 #include "../buffer.hpp"
 #include "../operation.hpp"
+#include "../stream.hpp"
 
 namespace spillway::device::host {
 
@@ -122,6 +123,21 @@ void OrderChecker::host_joined_everything() {
 Stamp OrderChecker::host_stamp(const char* what, uint64_t site) {
   host_clock_.advance(0);
   return {0, host_clock_.of(0), std::make_shared<OperationRecord>(OperationRecord{what, "host", site, 0})};
+}
+
+void OrderChecker::allocated(AccessHistory& history, uint64_t offset, uint64_t bytes, const HostStream* stream) {
+  const uint64_t site = mark_site();
+  std::lock_guard lock(mutex_);
+  Stamp stamp{};
+  if (stream) {
+    Lane& lane = *stream->lane();
+    lane.clock_.join(host_clock_);
+    lane.clock_.advance(lane.id_);
+    everything_.join(lane.clock_);
+    stamp = {lane.id_, lane.clock_.of(lane.id_),
+             std::make_shared<OperationRecord>(OperationRecord{"allocation", stream->label(), site, 0})};
+  }
+  history.restart(offset, bytes, stamp);
 }
 
 void OrderChecker::host_access(HostBuffer& buffer, uint64_t offset, uint64_t bytes, uint32_t mode, const char* what) {

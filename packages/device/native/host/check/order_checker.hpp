@@ -16,6 +16,7 @@
 namespace spillway::device::host {
 
 class HostBuffer;
+class HostStream;
 class Operation;
 
 /// Of an operation of a graph: where, and on which stream, the graph was launched. Else empty.
@@ -54,6 +55,9 @@ class OrderChecker {
   /// The host has waited for it.
   void host_joined(const VectorClock& clock);
   void host_joined_everything();
+  /// Memory that is somebody else's from now on. stream: whose work uses it first, so that another's must come after
+  /// this; null: nobody's, what used it before is done.
+  void allocated(AccessHistory& history, uint64_t offset, uint64_t bytes, const HostStream* stream);
   /// mode: SPILLWAY_ACCESS_*.
   void host_access(HostBuffer& buffer, uint64_t offset, uint64_t bytes, uint32_t mode, const char* what);
   /// The host takes the memory behind addresses away: everything enqueued before that uses them must be known to be
