@@ -14,8 +14,8 @@ import { layerBytes, layerSlabBytes, layers } from './specs.js'
 
 const plan = { kvCacheBytes: 3000, workspaceBytes: 500 }
 const page = 4096
-// By hand: four slabs of a page each, the plan, and room for the old and new parameters of one module during post-load processing.
-const everything = 4 * page + 3000 + 500 + 2 * page
+// By hand: four slabs of a page each, caches and workspace of one each, and room for the old and new parameters of one module during post-load processing.
+const everything = 4 * page + 2 * page + 2 * page
 
 interface Made {
   readonly offloader: Offloader

@@ -142,7 +142,7 @@ class AutoSteps implements OffloaderSteps {
 
   async #choose(specs: readonly ModuleSpec[]): Promise<Choice> {
     const { budget, plan } = this.#context
-    const { resident, neededBytes, availableBytes } = decideResident(specs, plan, budget.availableBytes)
+    const { resident, neededBytes, availableBytes } = decideResident(specs, plan, budget)
     if (resident) {
       this.#warnOfIgnoredOptions()
       return { name: none.name, graphs: true, steps: await none.create(this.#context, {}) }

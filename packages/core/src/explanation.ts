@@ -1,7 +1,7 @@
 import type { MemoryPlan, ModuleTimes, OffloadForecast, StepForecast } from './backend.js'
 import { formatBytes } from './bytes.js'
 import { type ModuleRole, type ModuleSpec, ownParameters, type PlacedModule, parameterBytes } from './module.js'
-import { physicalBytes, physicalSlabBytes, postLoadBytes } from './resident-plan.js'
+import type { PhysicalBytes } from './resident-plan.js'
 
 /** Where one module lies, and what its forwards cost. Bytes of parameters, ties counted where the bytes are. */
 export interface ExplainedModule {
@@ -17,7 +17,7 @@ export interface ExplainedModule {
   readonly measured?: ModuleTimes
 }
 
-/** Device bytes as planned, in whole pages. */
+/** Device bytes as planned, in what the device has its memory in. */
 export interface ExplainedMemory {
   readonly residentBytes: number
   readonly slotBytes: number
@@ -49,18 +49,13 @@ export interface ExplanationSources {
   readonly plan: MemoryPlan
   readonly forecast: OffloadForecast | undefined
   readonly measured: StepForecast | undefined
+  readonly physical: PhysicalBytes
   readonly peakDeviceBytes: number
 }
 
 /** Puts together what core, backend and measurement know; pure. */
-export function explain({
-  names,
-  modules,
-  plan,
-  forecast,
-  measured,
-  peakDeviceBytes,
-}: ExplanationSources): Explanation {
+export function explain(sources: ExplanationSources): Explanation {
+  const { names, modules, plan, forecast, measured, physical, peakDeviceBytes } = sources
   const placed = [...modules].sort((a, b) => a.spec.order - b.spec.order)
   const predictedOf = byModule(forecast?.step)
   const measuredOf = byModule(measured)
@@ -80,11 +75,12 @@ export function explain({
       ...(times === undefined ? {} : { measured: times }),
     }
   })
-  const residentBytes = sum(placed.map((module) => physicalSlabBytes(own(module, true))))
-  const slotBytes = sum((forecast?.slotBytes ?? []).map(physicalBytes))
+  const residentBytes = sum(placed.map((module) => physical.ofSlab(own(module, true))))
+  const slotBytes = sum((forecast?.slotBytes ?? []).map((bytes) => physical.of(bytes)))
   const specs: ModuleSpec[] = placed.map(({ spec }) => spec)
-  const { kvCacheBytes, workspaceBytes } = plan
-  const loading = postLoadBytes(specs, plan)
+  const kvCacheBytes = physical.of(plan.kvCacheBytes)
+  const workspaceBytes = physical.of(plan.workspaceBytes)
+  const loading = physical.ofPostLoad(specs, plan)
   return {
     names,
     modules: rows,

@@ -8,6 +8,7 @@ import type { ExplainOptions } from './offloader.js'
 import type { OpenedBackends } from './opened-backends.js'
 import { checkPlacement, type PlacementRules } from './placement-check.js'
 import { PlacementRecord } from './placement-record.js'
+import { PhysicalBytes } from './resident-plan.js'
 import { checkOnloadedBytes, checkStats, readStats } from './stats-check.js'
 import { checkStepRates } from './step-rates.js'
 
@@ -89,8 +90,15 @@ export class OffloadAccount {
     } catch (error) {
       throw toSpillwayError(error, 'SPILLWAY_BACKEND_FAILED', `backend ${this.#name} failed in forecast`)
     }
-    const peakDeviceBytes = device.budget.peakBytes
-    return explain({ names, modules: this.record.modules.values(), plan, forecast, measured: times, peakDeviceBytes })
+    return explain({
+      names,
+      modules: this.record.modules.values(),
+      plan,
+      forecast,
+      measured: times,
+      physical: new PhysicalBytes(device.budget),
+      peakDeviceBytes: device.budget.peakBytes,
+    })
   }
 
   /** Only when the streams of all forwards are idle: see `checkOnloadedBytes`. */

@@ -1,5 +1,6 @@
 import {
   contiguousStride,
+  type DeviceBudget,
   type DeviceBuffer,
   extentBytes,
   type HostBuffer,
@@ -7,9 +8,8 @@ import {
   type Offloader,
   ownParameters,
   type Parameter,
+  PhysicalBytes,
   parameterBytes,
-  physicalBytes,
-  physicalSlabBytes,
   type Replacement,
   type Stream,
   type TensorView,
@@ -32,17 +32,18 @@ const fusions = [
 ] as const
 
 /**
- * Device bytes that joining the layers of a resident model takes at its peak: a layer's new slab, and the joined tensor
- * where `idleBytes`, what `idle` will have, are too few for it.
+ * Device bytes that joining the layers of a resident model takes at its peak: a layer's new slab, and, where `idleBytes`,
+ * what `idle` will have, are too few for the joined tensor, as much again: that tensor may get its memory out of the
+ * slab that the layer before gave back, which then is no room for a slab.
  */
-export function fusionBytes(specs: readonly ModuleSpec[], idleBytes: number): number {
+export function fusionBytes(specs: readonly ModuleSpec[], idleBytes: number, budget: DeviceBudget): number {
+  const physical = new PhysicalBytes(budget)
   let most = 0
   for (const spec of specs) {
     for (const { from } of fusions) {
       const joined = parameterBytes(spec.parameters.filter(({ name }) => (from as readonly string[]).includes(name)))
       if (joined === 0) continue
-      const scratch = joined > idleBytes ? physicalBytes(joined) : 0
-      most = Math.max(most, physicalSlabBytes(ownParameters(spec)) + scratch)
+      most = Math.max(most, physical.ofSlab(ownParameters(spec)) * (joined > idleBytes ? 2 : 1))
     }
   }
   return most

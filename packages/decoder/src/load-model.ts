@@ -130,7 +130,7 @@ async function load(directory: string, options: LoadModelOptions, resources: Res
       compute: stream,
       backends,
       pin: options.pin ?? 'auto',
-      plan: { ...plan, postLoadBytes: fusionBytes(specs, plan.kvCacheBytes) },
+      plan: { ...plan, postLoadBytes: fusionBytes(specs, plan.kvCacheBytes, device.budget) },
     }),
   )
   await offloader.wrapModules(specs, withSignal(signal))

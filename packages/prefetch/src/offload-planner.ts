@@ -3,9 +3,7 @@ import {
   formatBytes,
   type ModuleSpec,
   ownParameters,
-  physicalBytes,
-  physicalSlabBytes,
-  postLoadBytes,
+  PhysicalBytes,
   Slab,
   SpillwayError,
   warn,
@@ -86,15 +84,16 @@ export class OffloadPlanner {
   #fit(offloadable: ReadonlyMap<ModuleSpec, ModuleSpec['parameters']>, placed: readonly Placement[]) {
     const { budget, plan } = this.#context
     const specs = [...offloadable.keys()]
-    const modules = specs.map((spec) => ({ order: spec.order, ...fitModule(spec, offloadable.get(spec)!) }))
+    const physical = new PhysicalBytes(budget)
+    const modules = specs.map((spec) => ({ order: spec.order, ...fitModule(spec, offloadable.get(spec)!, physical) }))
     for (const { spec, offloaded } of placed) {
       if (offloaded !== undefined)
-        modules.push({ order: spec.order, ...placedModule(spec.name, offloaded.buffer.bytes) })
+        modules.push({ order: spec.order, ...placedModule(spec.name, offloaded.buffer.bytes, physical) })
     }
     const fit = planFit({
       modules: modules.sort((a, b) => a.order - b.order),
-      otherBytes: plan.kvCacheBytes + plan.workspaceBytes,
-      postLoadBytes: postLoadBytes(specs, plan),
+      otherBytes: physical.of(plan.kvCacheBytes) + physical.of(plan.workspaceBytes),
+      postLoadBytes: physical.ofPostLoad(specs, plan),
       boundBytes: budget.availableBytes,
       prefetchStep: this.#config.prefetchStep,
     })
@@ -117,23 +116,23 @@ export class OffloadPlanner {
   }
 }
 
-function fitModule(spec: ModuleSpec, offloadable: ModuleSpec['parameters']): FitModule {
+function fitModule(spec: ModuleSpec, offloadable: ModuleSpec['parameters'], physical: PhysicalBytes): FitModule {
   const own = ownParameters(spec)
   const kept = own.filter((parameter) => !offloadable.includes(parameter))
   const slabBytes = offloadable.length === 0 ? 0 : Slab.bytes(offloadable)
   return {
     name: spec.name,
     hostBytes: slabBytes,
-    slotBytes: physicalBytes(slabBytes),
-    keptBytes: physicalSlabBytes(kept),
-    residentBytes: physicalSlabBytes(own),
+    slotBytes: physical.of(slabBytes),
+    keptBytes: physical.ofSlab(kept),
+    residentBytes: physical.ofSlab(own),
     offload: spec.role === 'layer' ? 'chosen' : 'always',
   }
 }
 
 /** What stays of it on the device is not among the bytes that are free any more. */
-function placedModule(name: string, hostBytes: number): FitModule {
-  const slotBytes = physicalBytes(hostBytes)
+function placedModule(name: string, hostBytes: number, physical: PhysicalBytes): FitModule {
+  const slotBytes = physical.of(hostBytes)
   return { name, hostBytes, slotBytes, keptBytes: 0, residentBytes: 0, offload: 'always' }
 }
 

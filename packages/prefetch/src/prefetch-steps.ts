@@ -49,7 +49,7 @@ export class PrefetchSteps implements OffloaderSteps {
       for (const spec of specs) {
         throwIfAborted(signal, 'placing modules')
         const isOffloaded = (parameter: string): boolean => plan.isOffloaded(spec, parameter)
-        made.push(await Placement.create(this.#context, spec, isOffloaded, signal))
+        made.push(await Placement.create(this.#context, spec, isOffloaded, { signal }))
       }
     } catch (error) {
       await Promise.all(made.map((placement) => placement.dispose()))
@@ -69,7 +69,7 @@ export class PrefetchSteps implements OffloaderSteps {
     // The new slabs first: a failure leaves the old parameters as they are.
     const made = await old.replace(this.#context, next)
     this.#placements.set(name, made)
-    await old.dispose()
+    await old.dispose(made)
     return made.placed()
   }
 

@@ -27,6 +27,8 @@ export class Ring {
     const copyStream = context.device.createStream({ priority: 'normal' })
     let native: NativeRing | undefined
     try {
+      // What loading gave back is cached in pieces of other sizes: a slot would take a part of one, and the rest be lost.
+      context.device.releaseCachedMemory()
       const sizes = slotSizes(
         slabs.map((slab) => slab.bytes),
         prefetchStep,

@@ -21,10 +21,13 @@ export interface Schedule extends StepForecast {
   readonly events: readonly TraceEvent[]
 }
 
-/** Two forwards are alike when nothing differs by more: less than any clock shows. */
+/** Two forwards begin alike when nothing differs by more: less than any clock shows. */
 const toleranceMs = 1e-9
-/** Forwards after which one is taken for typical even though the last two differed. */
-const mostForwards = 64
+/**
+ * A link that is a little too slow falls behind a little with every forward, until there is something to wait for. After
+ * so many forwards the last one is taken for typical: one that is still falling behind does so by nearly nothing.
+ */
+const mostForwards = 4096
 
 /**
  * A forward of the ring among others like it, by its rules: copies run one after another; that into a slot begins when
@@ -37,23 +40,17 @@ export function simulateSchedule(input: ScheduleInput): Schedule {
   const linkMs = elements.map(({ onloadBytes }) => (1000 * onloadBytes) / input.linkBytesPerSecond)
   // The first forward finds the slots filled and the link idle.
   let state: RingTimes = { copyEndMs: new Array(elements.length).fill(0), linkFreeMs: 0 }
-  let last: Forward | undefined
-  for (let i = 0; i < mostForwards; i++) {
-    const forward = runForward(input.modules, linkMs, slots, state)
-    if (last !== undefined && isAlike(forward, last)) break
-    last = forward
-    // The next one begins when this one ends: its zero.
-    state = {
-      copyEndMs: forward.after.copyEndMs.map((ms) => ms - forward.endMs),
-      linkFreeMs: forward.after.linkFreeMs - forward.endMs,
-    }
+  let forward = runForward(input.modules, linkMs, slots, state)
+  for (let i = 1; i < mostForwards && !isAlike(forward.after, state); i++) {
+    state = forward.after
+    forward = runForward(input.modules, linkMs, slots, state)
   }
-  const { endMs, waitMs, copied, events } = last!
+  const { endMs, waitMs, copied, events } = forward
   const modules = input.modules.map(({ name }, i) => moduleTimes(name, copied.get(name) ?? 0, waitMs[i]!))
   return { stepMs: endMs, modules, events }
 }
 
-/** In milliseconds from the begin of a forward; before it: negative. */
+/** In milliseconds from the begin of a forward; 0: before it. */
 interface RingTimes {
   /** When the last copy of each element is there. */
   readonly copyEndMs: readonly number[]
@@ -67,6 +64,7 @@ interface Forward {
   /** Link time by the name of what was copied. */
   readonly copied: ReadonlyMap<string, number>
   readonly events: readonly TraceEvent[]
+  /** For the next one, which begins when this one ends. */
   readonly after: RingTimes
 }
 
@@ -102,11 +100,12 @@ function runForward(
     }
     element++
   }
-  return { endMs: nowMs, waitMs, copied, events, after: { copyEndMs, linkFreeMs } }
+  const afterwards = (ms: number): number => Math.max(0, ms - nowMs)
+  const after = { copyEndMs: copyEndMs.map(afterwards), linkFreeMs: afterwards(linkFreeMs) }
+  return { endMs: nowMs, waitMs, copied, events, after }
 }
 
-function isAlike(a: Forward, b: Forward): boolean {
-  return (
-    Math.abs(a.endMs - b.endMs) <= toleranceMs && a.waitMs.every((ms, i) => Math.abs(ms - b.waitMs[i]!) <= toleranceMs)
-  )
+function isAlike(a: RingTimes, b: RingTimes): boolean {
+  const near = (one: number, other: number): boolean => Math.abs(one - other) <= toleranceMs
+  return near(a.linkFreeMs, b.linkFreeMs) && a.copyEndMs.every((ms, i) => near(ms, b.copyEndMs[i]!))
 }

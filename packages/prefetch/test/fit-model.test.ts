@@ -14,7 +14,7 @@ import type { NativeDevice } from '@spillway/device'
 import { describe, expect, it } from 'vitest'
 import prefetch from '../src/index.js'
 import { expectNothingLeft, failure, onDevice, pattern } from './device-rig.js'
-import { load, parameter, seedOf } from './model-rig.js'
+import { load, parameter, readParameters, seedOf, withSteps } from './model-rig.js'
 
 const page = 4096
 
@@ -206,26 +206,51 @@ describe('params', () => {
 })
 
 describe('replaced parameters', () => {
-  it('stay on the host under a new name that no pattern matches', async () => {
+  const backends = [configure(prefetch, { groupSize: 1, params: ['mlp'] })]
+
+  it('stay on the host under a new name that no pattern matches, and leave what is resident where it is', async () => {
     await onDevice({}, async (device) => {
       const compute = device.createStream()
-      const backends = [configure(prefetch, { groupSize: 1, params: ['mlp'] })]
       const offloader = await createOffloader({ device, compute, backends })
       await offloader.wrapModules(model(2))
-      const { tensor, use } = offloader.modules.get('layers.0')!.parameters.get('mlp.weight')!
-      const fused = await offloader.replaceParameters(
-        'layers.0',
-        new Map([
-          ['mlp.weight', null],
-          ['fused.weight', { tensor, use }],
-        ]),
-      )
-      expect(fused.parameters.get('fused.weight')!.storage).toBe('pinned')
-      expect(fused.parameters.get('attention.weight')!.storage).toBe('device')
+      await load(device, offloader.modules.values(), compute)
+      const { usedBytes, peakBytes } = device.budget
+      const before = offloader.modules.get('layers.0')!.parameters
+      const { tensor, use } = before.get('mlp.weight')!
+      const next = new Map([
+        ['mlp.weight', null],
+        ['fused.weight', { tensor, use }],
+      ])
+      const { parameters } = await offloader.replaceParameters('layers.0', next)
+      expect(parameters.get('fused.weight')!.storage).toBe('pinned')
+      const resident = parameters.get('attention.weight')!
+      expect(resident.storage).toBe('device')
+      expect(resident.tensor.buffer).toBe(before.get('attention.weight')!.tensor.buffer)
+      expect(device.budget).toMatchObject({ usedBytes, peakBytes })
       await offloader.postInit()
       expect(device.counters().pinnedBytes).toBe(2 * 2 * page)
       await offloader.dispose()
       await compute.dispose()
+    })
+  })
+
+  it('leave what they do not concern alone when they fail', async () => {
+    await onDevice({}, async (device) => {
+      await withSteps(device, { params: ['mlp'] }, async (steps, compute) => {
+        const placed = await steps.wrapModules(model(2), { prefix: '' })
+        await load(device, placed, compute)
+        const gone = await device.allocateHost(page, { storage: 'pinned' })
+        await gone.dispose()
+        const tensor = { buffer: gone, offset: 0, dtype: 'u8', shape: [page], stride: [1] } as const
+        const { usedBytes } = device.budget
+        for (const name of ['mlp.weight', 'attention.weight']) {
+          const next = new Map([[name, { tensor, use: 'linear' as const }]])
+          await failure('SPILLWAY_DISPOSED', () => steps.replaceParameters('layers.0', next))
+          expect(device.budget.usedBytes).toBe(usedBytes)
+          expect(device.counters().pinnedBytes).toBe(2 * 2 * page)
+        }
+        await readParameters(device, await steps.postInit(), steps, compute)
+      })
     })
   })
 })
