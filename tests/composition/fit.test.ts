@@ -66,6 +66,6 @@ test('down to the smallest device that holds it at all, and not below', async ()
     if (refused) await expect(withModel(limit, auto(), run)).rejects.toMatchObject({ code: 'SPILLWAY_OUT_OF_MEMORY' })
   }
   expect(refused).toBe(true)
-  // Two with one slot, where two slots would be one too many.
-  expect([...offloaded].sort()).toEqual([0, 1, 2, 3])
+  // Of three layers, one or two on the host save nothing: their slots take as much.
+  expect([...offloaded].sort()).toEqual([0, 3])
 })

@@ -1,6 +1,7 @@
 import type {
   BackendContext,
   ForwardSteps,
+  ForwardTracer,
   OffloadBackend,
   OffloaderSteps,
   OffloadForecast,
@@ -105,6 +106,10 @@ class AutoSteps implements OffloaderSteps {
 
   stats(): OffloadStats {
     return this.#choice?.steps.stats() ?? { offloadedBytes: 0, residentBytes: 0, slotBytes: 0, onloadedBytes: 0 }
+  }
+
+  get tracer(): ForwardTracer | undefined {
+    return this.#choice?.steps.tracer
   }
 
   forecast(rates?: StepRates): OffloadForecast {

@@ -3,6 +3,7 @@ import type { ModuleSpec, Parameter, PlacedModule, Replacement } from './module.
 import type { OptionSpecs } from './option-spec.js'
 import type { PinDecision } from './pin-memory.js'
 import type { DType, TensorView } from './tensor.js'
+import type { TraceEvent } from './trace.js'
 
 export type Tag = 'weights' | 'kv_cache' | 'workspace' | 'runtime' | (string & {})
 
@@ -198,12 +199,22 @@ export interface OffloaderSteps {
    * copied ahead.
    */
   forecast?(rates?: StepRates): OffloadForecast
+  /** Leave it out when times cannot be told. */
+  readonly tracer?: ForwardTracer | undefined
   /**
    * Settles when streams of the backend's own have done everything: its memory may be taken away after that. Leave it out
    * when the backend only uses streams that it is given.
    */
   synchronize?(options?: { readonly signal?: AbortSignal }): Promise<void>
   dispose(): Promise<void>
+}
+
+/** Notes when work of forwards outside of captures is done. */
+export interface ForwardTracer {
+  /** Begins anew. */
+  start(): void
+  /** Ends it; what was enqueued since is done. Returns what there was. */
+  stop(): readonly TraceEvent[]
 }
 
 /** Enqueue only: no promise, no allocation. */

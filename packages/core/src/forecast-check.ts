@@ -3,6 +3,7 @@ import { reading } from './call-options.js'
 import type { SpillwayError } from './errors.js'
 import { printable } from './printable.js'
 import { misbehaved } from './steps-check.js'
+import type { TraceEvent } from './trace.js'
 
 type Wrong = (problem: string) => SpillwayError
 
@@ -41,6 +42,25 @@ export function checkTimes(value: unknown, wrong: Wrong): StepForecast {
     throw wrong(`times of a module are linkMs, waitMs, and hiddenFraction from 0 to 1, not ${printable(one)}`)
   })
   return { stepMs, modules: read }
+}
+
+/** What a backend's tracer returned. Throws SPILLWAY_BACKEND_MISBEHAVED. */
+export function checkTraceEvents(value: unknown, backend: string): readonly TraceEvent[] {
+  const call = `tracer of backend ${backend}`
+  return reading(call, () => readTraceEvents(value, backend), 'SPILLWAY_BACKEND_MISBEHAVED')
+}
+
+function readTraceEvents(value: unknown, backend: string): readonly TraceEvent[] {
+  const wrong: Wrong = (problem) => misbehaved(backend, `tracer: ${problem}`)
+  if (!Array.isArray(value)) throw wrong(`it returned ${printable(value)} instead of a list of events`)
+  return (value as unknown[]).map((event): TraceEvent => {
+    const { lane, module, startMs, endMs, bytes } = (event ?? {}) as Record<string, unknown>
+    const known = lane === 'compute' || lane === 'copy' || lane === 'wait'
+    if (!known || typeof module !== 'string' || !isTime(startMs) || !isTime(endMs) || endMs < startMs) {
+      throw wrong(`${printable(event)} is no event`)
+    }
+    return { lane, module, startMs, endMs, ...(isCount(bytes) ? { bytes } : {}) }
+  })
 }
 
 function isTime(value: unknown): value is number {

@@ -16,6 +16,7 @@ import { closeBackends, type OpenedBackends } from './opened-backends.js'
 import type { PinDecision } from './pin-memory.js'
 import { printable } from './printable.js'
 import { checkForwardSteps, checkKernelPlan } from './steps-check.js'
+import type { TraceEvent } from './trace.js'
 
 const alive: readonly LifecycleState[] = ['new', 'wrapped', 'ready', 'failed']
 
@@ -193,6 +194,19 @@ export class GuardedOffloader implements Offloader {
   explain(options?: ExplainOptions): Explanation {
     this.#lifecycle.require('explain', ['wrapped', 'ready'])
     return this.#account.explain(this.names, options)
+  }
+
+  async trace<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly events: readonly TraceEvent[] }> {
+    this.#lifecycle.require('trace', ['ready'])
+    const tracer = this.#account.beginTrace()
+    try {
+      const result = await body()
+      this.#lifecycle.require('trace', ['ready'])
+      await this.#synchronize()
+      return { result, events: tracer.end() }
+    } finally {
+      tracer.close()
+    }
   }
 
   dispose(): Promise<void> {

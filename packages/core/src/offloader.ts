@@ -21,6 +21,7 @@ import type { OffloaderResidency } from './guarded-residency.js'
 import type { ModuleSpec, PlacedModule } from './module.js'
 import { openBackends } from './opened-backends.js'
 import type { PinDecision, PinSetting } from './pin-memory.js'
+import type { TraceEvent } from './trace.js'
 
 export interface OffloaderOptions {
   readonly device: Device
@@ -106,6 +107,12 @@ export interface Offloader extends AsyncDisposable {
    * loaded; `formatExplanation` makes a table of it.
    */
   explain(options?: ExplainOptions): Explanation
+  /**
+   * Runs `body` and notes when the forwards in it computed, copied and waited, as the host sees it: some 10 µs apart. Not
+   * what replays of graphs do. `chromeTrace` and `timesOf` make something of it. Rejects with SPILLWAY_NOT_SUPPORTED
+   * where the backend cannot tell, and with what `body` rejects with.
+   */
+  trace<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly events: readonly TraceEvent[] }>
   /** Stops what is running, ends an open forward with ok=false, then frees everything. Again: the same promise. */
   dispose(): Promise<void>
 }

@@ -7,6 +7,7 @@ import {
   type OffloaderStats,
   printable,
   SpillwayError,
+  type TraceEvent,
   throwIfAborted,
 } from '@spillway/core'
 import type { DecoderConfig, WeightDType } from './config.js'
@@ -47,6 +48,8 @@ export interface Model extends AsyncDisposable {
   stats(): OffloaderStats
   /** What lies where and what a step costs, as `Offloader.explain`; `formatExplanation` makes a table of it. */
   explain(options?: ExplainOptions): Explanation
+  /** As `Offloader.trace`. Of a model that was loaded with `enforceEager`: replays of its graph are not traced. */
+  trace<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly events: readonly TraceEvent[] }>
   /**
    * Logits after each of `tokens`, f32 [vocab] each. Throws SPILLWAY_DECODER_CONTEXT, SPILLWAY_DECODER_TOKEN,
    * SPILLWAY_DECODER_EMPTY_PROMPT, SPILLWAY_ABORTED.
@@ -122,6 +125,10 @@ export class LoadedModel implements Model {
 
   explain(options?: ExplainOptions): Explanation {
     return this.#offloader.explain(options)
+  }
+
+  trace<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly events: readonly TraceEvent[] }> {
+    return this.#offloader.trace(body)
   }
 
   async logits(tokens: readonly number[], options: { readonly signal?: AbortSignal } = {}): Promise<Float32Array[]> {

@@ -16,6 +16,7 @@ struct Instance {
 /// What JavaScript holds; `ring` is null after close.
 struct RingBox {
   std::unique_ptr<Ring> ring;
+  std::shared_ptr<TraceLog> trace;  // of the trace begun last
 };
 
 RingBox& box_of(const Napi::Value& value) {
@@ -135,6 +136,35 @@ Napi::Value element_counters(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// trace(ring, on): begins anew, or ends
+Napi::Value trace(const Napi::CallbackInfo& info) {
+  Ring& ring = ring_of(info[0]);
+  const bool on = info[1].ToBoolean();
+  if (on) box_of(info[0]).trace = std::make_shared<TraceLog>();
+  ring.trace(on ? box_of(info[0]).trace : nullptr);
+  return info.Env().Undefined();
+}
+
+// mark(ring, kind, label): on the stream of the open forward
+Napi::Value mark(const Napi::CallbackInfo& info) {
+  ring_of(info[0]).mark(to_uint32(info[1], "kind"), to_uint32(info[2], "label"));
+  return info.Env().Undefined();
+}
+
+// takeMarks(ring): kind, label and milliseconds of each mark, one after another
+Napi::Value take_marks(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const RingBox& box = box_of(info[0]);
+  const std::vector<TraceMark> marks = box.trace ? box.trace->take() : std::vector<TraceMark>{};
+  Napi::Float64Array result = Napi::Float64Array::New(env, 3 * marks.size());
+  for (size_t i = 0; i < marks.size(); ++i) {
+    result[3 * i] = marks[i].kind;
+    result[3 * i + 1] = marks[i].label;
+    result[3 * i + 2] = marks[i].ms;
+  }
+  return result;
+}
+
 // close(ring): gives up its buffers, streams and events now, not when the garbage collector comes by
 Napi::Value close(const Napi::CallbackInfo& info) {
   box_of(info[0]).ring.reset();
@@ -153,6 +183,9 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_function<rebuild>(env, exports, "rebuild");
   export_function<counters>(env, exports, "counters");
   export_function<element_counters>(env, exports, "elementCounters");
+  export_function<trace>(env, exports, "trace");
+  export_function<mark>(env, exports, "mark");
+  export_function<take_marks>(env, exports, "takeMarks");
   export_function<close>(env, exports, "close");
   return exports;
 }

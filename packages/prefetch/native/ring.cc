@@ -149,18 +149,23 @@ void Ring::before(uint32_t element) {
   check_element("ring_before", element);
   check_capture_unchanged("ring_before");
   Slot& slot = slot_of(element);
+  // Where there is nothing to wait for, a trace should not show that somebody waited for a microsecond.
+  const bool may_wait = copy_of(slot).element != element || !copy_of(slot).awaited;
+  if (may_wait) mark_on(stream_.get(), kTraceReached, element);
   if (copy_of(slot).element != element) {
     ++counters_.demand_onloads;
     if (!capturing_) ++element_counters_[element].demand_onloads;
     onload(element);
   }
   await_copy(slot);
+  mark_on(stream_.get(), kTraceBegin, element);
 }
 
 void Ring::after(uint32_t element) {
   check_element("ring_after", element);
   check_capture_unchanged("ring_after");
   const auto elements = static_cast<uint32_t>(elements_.size());
+  mark_on(stream_.get(), kTraceEnd, element);
   const uint32_t next = next_element(element, elements, static_cast<uint32_t>(slots_.size()));
   if (copy_of(slot_of(next)).element != next) onload(next);
 }
@@ -226,7 +231,9 @@ void Ring::onload(uint32_t element) {
   check(api_->event_record, fork, stream_.get());
   check(api_->event_wait, fork, copy_stream_.get(), 0u);
   copy_stream_joined_ = capturing_;
+  mark_on(copy_stream_.get(), kTraceCopyBegin, element);
   enqueue_copy(element, copy_stream_.get());
+  mark_on(copy_stream_.get(), kTraceCopyEnd, element);
   check(api_->event_record, last.done.get(), copy_stream_.get());
   last.element = element;
   last.awaited = false;
@@ -236,6 +243,10 @@ void Ring::onload(uint32_t element) {
   } else {
     count_onload(element);
   }
+}
+
+void Ring::mark(uint32_t kind, uint32_t label) {
+  if (open_) mark_on(stream_.get(), kind, label);
 }
 
 void Ring::count_onload(uint32_t element) {

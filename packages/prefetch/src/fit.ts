@@ -24,6 +24,8 @@ export interface FitProblem {
   readonly otherBytes: number
   /** Device bytes that are needed for a while, before there are slots. */
   readonly postLoadBytes: number
+  /** Device bytes that are lost to slots after that, since what was given back may lie in pieces between others. */
+  readonly lostBytes: number
   /** Device bytes that there are. */
   readonly boundBytes: number
   /** Undefined: 2, or 1 where 2 slots are too many. */
@@ -95,7 +97,11 @@ function* evenSpreads(candidates: readonly number[], one: boolean): Iterable<Rea
   }
 }
 
-function fitOf({ modules, otherBytes, postLoadBytes }: FitProblem, spread: ReadonlySet<number>, step: number): Fit {
+function fitOf(
+  { modules, otherBytes, postLoadBytes, lostBytes }: FitProblem,
+  spread: ReadonlySet<number>,
+  step: number,
+): Fit {
   const offloaded = modules.filter(
     ({ offload, hostBytes }, i) => hostBytes > 0 && (offload === 'always' || spread.has(i)),
   )
@@ -109,14 +115,15 @@ function fitOf({ modules, otherBytes, postLoadBytes }: FitProblem, spread: Reado
     offloaded: offloaded.map(({ name }) => name),
     prefetchStep: step,
     slotBytes: slots,
-    deviceBytes: otherBytes + placed + Math.max(postLoadBytes, total(slots)),
+    deviceBytes: otherBytes + placed + Math.max(postLoadBytes, lostBytes + total(slots)),
     hostBytes: total(offloaded.map((module) => module.hostBytes)),
   }
 }
 
-function doesNotFit({ modules, otherBytes, postLoadBytes, boundBytes }: FitProblem, least: Fit): SpillwayError {
+function doesNotFit(problem: FitProblem, least: Fit): SpillwayError {
+  const { modules, otherBytes, postLoadBytes, lostBytes, boundBytes } = problem
   const slotBytes = total(least.slotBytes)
-  const stayBytes = least.deviceBytes - otherBytes - Math.max(postLoadBytes, slotBytes)
+  const stayBytes = least.deviceBytes - otherBytes - Math.max(postLoadBytes, lostBytes + slotBytes)
   return new SpillwayError(
     'SPILLWAY_OUT_OF_MEMORY',
     `prefetch: the model does not fit on the device, however much is offloaded: ${formatBytes(boundBytes)} are free, and ` +

@@ -45,6 +45,12 @@ export interface PrefetchAddon {
   rebuild(ring: NativeRing, slot: number, stream: unknown): void
   counters(ring: NativeRing): RingCounters
   elementCounters(ring: NativeRing): readonly ElementCounters[]
+  /** Begins a trace anew, or ends it: forwards outside of captures set marks. */
+  trace(ring: NativeRing, on: boolean): void
+  /** A mark on the stream of the open forward; `label`: of the caller's choosing. */
+  mark(ring: NativeRing, kind: number, label: number): void
+  /** Of marks that were reached since the last call, one after another: kind, label, milliseconds. */
+  takeMarks(ring: NativeRing): Float64Array
   close(ring: NativeRing): void
 }
 

@@ -14,6 +14,12 @@ import { defaultPrefetchStep, type PrefetchConfig } from './options.js'
 import { ParameterPatterns } from './parameter-pattern.js'
 import type { Placement } from './placement.js'
 
+/**
+ * Memory of at least this size is a segment of its own, which goes back whole. Smaller pieces share segments, with
+ * neighbours that stay: what is given back of them may be of no use for slots. The sizes are PyTorch's.
+ */
+const ownSegmentBytes = 10 * 2 ** 20
+
 /** What one call of `wrapModules` puts on the host. */
 export interface OffloadPlan {
   isOffloaded(module: ModuleSpec, parameter: string): boolean
@@ -90,10 +96,13 @@ export class OffloadPlanner {
       if (offloaded !== undefined)
         modules.push({ order: spec.order, ...placedModule(spec.name, offloaded.buffer.bytes, physical) })
     }
+    const loading = physical.ofPostLoad(specs, plan)
+    const largest = Math.max(0, ...modules.map(({ residentBytes }) => residentBytes))
     const fit = planFit({
       modules: modules.sort((a, b) => a.order - b.order),
       otherBytes: physical.of(plan.kvCacheBytes) + physical.of(plan.workspaceBytes),
-      postLoadBytes: physical.ofPostLoad(specs, plan),
+      postLoadBytes: loading,
+      lostBytes: largest < ownSegmentBytes ? loading : 0,
       boundBytes: budget.availableBytes,
       prefetchStep: this.#config.prefetchStep,
     })

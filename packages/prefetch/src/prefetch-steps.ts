@@ -1,6 +1,7 @@
 import {
   type BackendContext,
   type ForwardSteps,
+  type ForwardTracer,
   type ModuleOnloads,
   type ModuleSpec,
   type OffloaderSteps,
@@ -18,6 +19,7 @@ import { OffloadPlanner } from './offload-planner.js'
 import type { PrefetchConfig } from './options.js'
 import { Placement } from './placement.js'
 import { Ring } from './ring.js'
+import { eventsOfMarks, traceKind } from './ring-trace.js'
 import { simulateSchedule } from './schedule.js'
 import { slotSizes } from './slots.js'
 
@@ -29,6 +31,8 @@ export class PrefetchSteps implements OffloaderSteps {
   readonly #placements = new Map<string, Placement>()
   #ring: Ring | undefined
   #ringElements: readonly Placement[] = []
+  /** While a trace is made: labels of the modules that are not in the ring, after its elements. */
+  #residentLabels: ReadonlyMap<string, number> | undefined
   /** Position in the ring of every module with parameters on the host. */
   readonly #ringIndices = new Map<string, number>()
 
@@ -90,18 +94,38 @@ export class PrefetchSteps implements OffloaderSteps {
     const ring = this.#ring
     if (ring === undefined) return { before() {}, after() {}, end() {} }
     const indices = this.#ringIndices
+    const resident = this.#residentLabels
     ring.begin(stream)
     return {
       before(module) {
         const index = indices.get(module)
         if (index !== undefined) ring.before(index)
+        else if (resident !== undefined) ring.mark(traceKind.begin, resident.get(module)!)
       },
       after(module) {
         const index = indices.get(module)
         if (index !== undefined) ring.after(index)
+        else if (resident !== undefined) ring.mark(traceKind.end, resident.get(module)!)
       },
       end: (ok) => ring.end(ok),
     }
+  }
+
+  readonly tracer: ForwardTracer = {
+    start: () => {
+      const resident = [...this.#placements.keys()].filter((name) => !this.#ringIndices.has(name))
+      this.#residentLabels = new Map(resident.map((name, i) => [name, this.#ringElements.length + i]))
+      this.#ring?.trace(true)
+    },
+    stop: () => {
+      const resident = [...(this.#residentLabels?.keys() ?? [])].map((name) => ({ name }))
+      this.#residentLabels = undefined
+      this.#ring?.trace(false)
+      const offloaded = this.#ringElements.map(({ spec, offloaded }) => {
+        return { name: spec.name, bytes: offloaded!.buffer.bytes }
+      })
+      return eventsOfMarks(this.#ring?.takeMarks() ?? new Float64Array(), [...offloaded, ...resident])
+    },
   }
 
   stats(): OffloadStats {

@@ -79,6 +79,18 @@ export class Ring {
     return this.#addon.elementCounters(this.#native)
   }
 
+  trace(on: boolean): void {
+    this.#addon.trace(this.#native, on)
+  }
+
+  mark(kind: number, label: number): void {
+    this.#addon.mark(this.#native, kind, label)
+  }
+
+  takeMarks(): Float64Array {
+    return this.#addon.takeMarks(this.#native)
+  }
+
   begin(stream: Stream): void {
     this.#addon.begin(this.#native, handleOf(stream))
   }

@@ -16,6 +16,7 @@ const problem = (modules: readonly FitModule[], boundBytes: number, rest: Partia
   modules,
   otherBytes: 0,
   postLoadBytes: 0,
+  lostBytes: 0,
   boundBytes,
   prefetchStep: 2,
   ...rest,
@@ -29,13 +30,17 @@ function bytesOfSlots(elements: readonly FitModule[], count: number): number {
 }
 
 /** Device bytes at most, worked out anew: what stays, and the slots or what loading takes. */
-function deviceBytes({ modules, otherBytes, postLoadBytes }: FitProblem, offloaded: ReadonlySet<string>, step: number) {
+function deviceBytes(
+  { modules, otherBytes, postLoadBytes, lostBytes }: FitProblem,
+  offloaded: ReadonlySet<string>,
+  step: number,
+) {
   const elements = modules.filter(({ name }) => offloaded.has(name))
   // A slot per step or more, whichever takes least.
   const totals = [...elements.keys()].map((i) => i + 1).filter((count) => count >= Math.min(step, elements.length))
   const slots = Math.min(...(elements.length === 0 ? [0] : totals.map((count) => bytesOfSlots(elements, count))))
   const stay = modules.map((one) => (offloaded.has(one.name) ? one.keptBytes : one.residentBytes))
-  return otherBytes + sum(stay) + Math.max(slots, postLoadBytes)
+  return otherBytes + sum(stay) + Math.max(slots + lostBytes, postLoadBytes)
 }
 
 /** By the definition: all cyclic windows of one length hold as many, give or take one. */
@@ -92,6 +97,8 @@ describe('fit', () => {
     // Loading takes as much as the slots do: no more of it than of them.
     expect(planFit(problem(alike(6), 500, { postLoadBytes: 200 })).offloaded).toHaveLength(3)
     expect(planFit(problem(alike(6), 500, { postLoadBytes: 201 })).offloaded).toHaveLength(4)
+    // What it gives back may be of no use for slots.
+    expect(planFit(problem(alike(6), 500, { postLoadBytes: 50, lostBytes: 50 })).offloaded).toHaveLength(4)
   })
 
   it('counts what stays on the device of a layer that is offloaded in part', () => {
@@ -142,6 +149,7 @@ describe('fit', () => {
       share: fc.integer({ min: 0, max: 110 }),
       otherBytes: fc.constantFrom(0, 77),
       postLoadBytes: fc.constantFrom(0, 150),
+      lost: fc.boolean(),
       prefetchStep: fc.constantFrom(undefined, 1, 2, 3, 8),
     })
     .map((drawn): FitProblem => {
@@ -164,6 +172,7 @@ describe('fit', () => {
         modules: made,
         otherBytes,
         postLoadBytes,
+        lostBytes: drawn.lost ? postLoadBytes : 0,
         prefetchStep,
         boundBytes: Math.floor((whole * drawn.share) / 100),
       }
