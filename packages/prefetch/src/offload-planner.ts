@@ -47,7 +47,7 @@ export class OffloadPlanner {
   }
 
   /**
-   * `placed`: what earlier calls placed. Throws SPILLWAY_PATTERN_UNMATCHED and, without groups, SPILLWAY_OUT_OF_MEMORY
+   * `placed`: what earlier calls placed, patterns of which count as matched. Throws SPILLWAY_PATTERN_UNMATCHED and, without groups, SPILLWAY_OUT_OF_MEMORY
    * when nothing fits and SPILLWAY_NOTHING_OFFLOADED when everything does. Changes nothing until `accept`.
    */
   plan(specs: readonly ModuleSpec[], prefix: string, placed: readonly Placement[]): OffloadPlan {
@@ -80,6 +80,7 @@ export class OffloadPlanner {
 
   nothingOffloaded(): SpillwayError {
     const { groupSize, numInGroup } = this.#config
+    if (groupSize === 0) return nothingOffloaded('no module with the role layer was placed', {})
     return nothingOffloaded(
       `groups of ${groupSize} layers (--offload-group-size), of which the last ${numInGroup} are offloaded, select none of ` +
         `${this.#layerCount} layers with anything to offload. Take smaller groups, or leave --offload-group-size out`,
@@ -97,7 +98,7 @@ export class OffloadPlanner {
         modules.push({ order: spec.order, ...placedModule(spec.name, offloaded.buffer.bytes, physical) })
     }
     const loading = physical.ofPostLoad(specs, plan)
-    const largest = Math.max(0, ...modules.map(({ residentBytes }) => residentBytes))
+    const largest = Math.max(0, ...layersOf(specs).map((spec) => physical.ofSlab(ownParameters(spec))))
     const fit = planFit({
       modules: modules.sort((a, b) => a.order - b.order),
       otherBytes: physical.of(plan.kvCacheBytes) + physical.of(plan.workspaceBytes),

@@ -140,6 +140,18 @@ describe('without a group size', () => {
     expect(error.message).toMatch(/148 KiB of 148 KiB.*auto or none.*--offload-group-size.*--device-memory/)
   })
 
+  it('is an error when there is no layer at all', async () => {
+    await onDevice({}, async (device) => {
+      const compute = device.createStream()
+      const offloader = await createOffloader({ device, compute, backends: [configure(prefetch)] })
+      await offloader.wrapModules(model(0))
+      const error = await failure('SPILLWAY_NOTHING_OFFLOADED', () => offloader.postInit())
+      expect(error.message).toContain('no module with the role layer')
+      await offloader.dispose()
+      await compute.dispose()
+    })
+  })
+
   it('is an error with numbers when nothing fits', async () => {
     // Embedding, caches and workspace take 10 pages, loading 3, one slot 3.
     const place = withModel(15, configure(prefetch), async () => {})
@@ -180,6 +192,55 @@ describe('without a group size', () => {
       expect(device.budget.peakBytes).toBeLessThanOrEqual((residentPages - 1) * page)
       await forward(placed, device)
     })
+  })
+})
+
+describe('layers that are segments of their own', () => {
+  const mebibyte = 2 ** 20
+  const layerBytes = 11 * mebibyte
+  const bigLayers = Array.from({ length: 5 }, (_, i): ModuleSpec => {
+    return {
+      name: `layers.${i}`,
+      order: i,
+      role: 'layer',
+      parameters: [parameter('weight', [layerBytes], { dtype: 'u8' })],
+    }
+  })
+  const bigPlan = { kvCacheBytes: 2 * mebibyte, workspaceBytes: 0, postLoadBytes: layerBytes }
+
+  it('need room for slots or for loading, not for both', async () => {
+    for (const [limit, count] of [
+      [(5 + 1) * layerBytes + 2 * mebibyte, 0],
+      // Four resident, none of two slots saved: no better. Three on the host save one.
+      [(5 + 1) * layerBytes + 2 * mebibyte - 1, 1],
+      [5 * layerBytes + 2 * mebibyte - 1, 3],
+      [2 * layerBytes + 2 * mebibyte, 5],
+    ] as const) {
+      await onDevice({ memoryLimitBytes: limit }, async (device) => {
+        const compute = device.createStream()
+        const auto = createAutoBackend({ loadPrefetch: async () => prefetch, options: prefetch.options })
+        const offloader = await createOffloader({ device, compute, backends: [configure(auto)], plan: bigPlan })
+        await offloader.wrapModules(bigLayers)
+        const cache = offloader
+          .memory('kv_cache')
+          .allocate(2 * mebibyte, { stream: compute, recovery: { kind: 'copy' } })
+        for (const { spec, parameters } of offloader.modules.values()) {
+          const { tensor, use } = parameters.get('weight')!
+          await offloader.replaceParameters(spec.name, new Map([['weight', { tensor, use }]]))
+        }
+        await offloader.postInit()
+        expect(offloader.stats()).toMatchObject({
+          offloadedBytes: count * layerBytes,
+          residentBytes: (5 - count) * layerBytes,
+          slotBytes: Math.min(2, count) * layerBytes,
+        })
+        expect(device.counters().pinnedBytes).toBe(count * layerBytes)
+        expect(device.budget.peakBytes).toBeLessThanOrEqual(limit)
+        await cache.dispose()
+        await offloader.dispose()
+        await compute.dispose()
+      })
+    }
   })
 })
 
