@@ -199,6 +199,51 @@ describe('a forecast', () => {
     }))
 })
 
+describe('a trace', () => {
+  const tracing = (stop: () => unknown): PlacementBackend<HostSlotsOptions> =>
+    broken(() => ({ tracer: { start() {}, stop: stop as () => [] } }))
+  const event = { lane: 'copy', module: 'layers.0', startMs: 1, endMs: 2 }
+
+  test.each<[string, unknown]>([
+    ['of nothing', undefined],
+    ['of no event', [null]],
+    ['of another lane', [{ ...event, lane: 'rest' }]],
+    ['of nobody', [{ ...event, module: 3 }]],
+    ['that ends before it begins', [{ ...event, endMs: 0 }]],
+    ['of no time', [{ ...event, startMs: Number.NaN }]],
+  ])('%s is refused', (_, value) =>
+    withDevice(async (fixture) => {
+      const offloader = await create(
+        fixture,
+        tracing(() => value),
+      )
+      await offloader.wrapModules(layers(1))
+      await offloader.postInit()
+      const error = await rejected(offloader.trace(() => undefined))
+      expect(error.code).toBe('SPILLWAY_BACKEND_MISBEHAVED')
+      await offloader.dispose()
+    }),
+  )
+
+  test('that cannot be ended is wrapped, and does not stand in the way of the next one', () =>
+    withDevice(async (fixture) => {
+      let stops = 0
+      const offloader = await create(
+        fixture,
+        tracing(() => {
+          if (stops++ === 0) throw new Error('inside')
+          return [event]
+        }),
+      )
+      await offloader.wrapModules(layers(1))
+      await offloader.postInit()
+      const error = await rejected(offloader.trace(() => undefined))
+      expect(error).toMatchObject({ code: 'SPILLWAY_BACKEND_FAILED', cause: { message: 'inside' } })
+      expect(await offloader.trace(() => 'result')).toEqual({ result: 'result', events: [event] })
+      await offloader.dispose()
+    }))
+})
+
 describe('what a backend throws', () => {
   test.each(['wrapModules', 'replaceParameters', 'postInit', 'stats'] as const)(
     'in %s is wrapped with its name',

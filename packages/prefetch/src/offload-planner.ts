@@ -13,6 +13,7 @@ import { layersOf, selectLayers } from './layer-selection.js'
 import { defaultPrefetchStep, type PrefetchConfig } from './options.js'
 import { ParameterPatterns } from './parameter-pattern.js'
 import type { Placement } from './placement.js'
+import { slotSizes } from './slots.js'
 
 /**
  * Memory of at least this size is a segment of its own, which goes back whole. Smaller pieces share segments, with
@@ -42,8 +43,10 @@ export class OffloadPlanner {
     this.#prefetchStep = config.prefetchStep ?? defaultPrefetchStep
   }
 
-  get prefetchStep(): number {
-    return this.#prefetchStep
+  /** Bytes of each slot for the elements of the ring, as was planned. */
+  slotSizes(elementBytes: readonly number[]): readonly number[] {
+    const physical = new PhysicalBytes(this.#context.budget)
+    return slotSizes(elementBytes, this.#prefetchStep, (bytes) => physical.of(bytes))
   }
 
   /**

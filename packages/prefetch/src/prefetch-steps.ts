@@ -21,7 +21,6 @@ import { Placement } from './placement.js'
 import { Ring } from './ring.js'
 import { eventsOfMarks, traceKind } from './ring-trace.js'
 import { simulateSchedule } from './schedule.js'
-import { slotSizes } from './slots.js'
 
 /** The placement backend `prefetch`; its rules are in README.md. JavaScript thread of one environment. */
 export class PrefetchSteps implements OffloaderSteps {
@@ -81,7 +80,8 @@ export class PrefetchSteps implements OffloaderSteps {
     const offloaded = this.#elements()
     if (offloaded.length === 0) throw this.#planner.nothingOffloaded()
     const slabs = offloaded.map((placement) => placement.offloaded!.buffer)
-    this.#ring = await Ring.open(this.#addon, this.#context, slabs, this.#planner.prefetchStep)
+    const slotBytes = this.#planner.slotSizes(slabs.map(({ bytes }) => bytes))
+    this.#ring = await Ring.open(this.#addon, this.#context, slabs, slotBytes)
     this.#ringElements = offloaded
     for (const [index, { spec }] of offloaded.entries()) this.#ringIndices.set(spec.name, index)
     return [...this.#placements].map(([name, placement]) => {
@@ -149,7 +149,7 @@ export class PrefetchSteps implements OffloaderSteps {
   forecast(rates?: StepRates): OffloadForecast {
     const elements = this.#elements()
     const bytesOf = new Map(elements.map(({ spec, offloaded }) => [spec.name, offloaded!.buffer.bytes]))
-    const slotBytes = slotSizes([...bytesOf.values()], this.#planner.prefetchStep)
+    const slotBytes = this.#planner.slotSizes([...bytesOf.values()])
     const slotOf = new Map(elements.map(({ spec }, i) => [spec.name, i % slotBytes.length]))
     if (rates === undefined) return { slotBytes, slotOf }
     const inOrder = [...this.#placements.values()].sort(byOrder)

@@ -2,7 +2,6 @@ import type { BackendContext, DeviceBuffer, HostBuffer, Stream } from '@spillway
 import { handleOf } from '@spillway/device'
 import type { ElementCounters, NativeRing, PrefetchAddon, RingCounters } from './native-ring.js'
 import { explainOutOfMemory } from './out-of-memory.js'
-import { slotSizes } from './slots.js'
 
 /** The slots that offloaded layers pass through, the stream they come on, and the native ring that keeps order. */
 export class Ring {
@@ -12,15 +11,15 @@ export class Ring {
   readonly #slots: readonly DeviceBuffer[]
 
   /**
-   * Takes the slots from the memory `weights` and starts the first onloads, which wait for what is enqueued on
-   * `context.compute`. `slabs` are the layers' host bytes in the order of the forward, at least one; they stay the
-   * caller's and outlive the ring. On failure nothing is left behind.
+   * Takes slots of these `sizes`, in bytes, from the memory `weights` and starts the first onloads, which wait for what
+   * is enqueued on `context.compute`. `slabs` are the layers' host bytes in the order of the forward, at least one; they
+   * stay the caller's and outlive the ring. On failure nothing is left behind.
    */
   static async open(
     addon: PrefetchAddon,
     context: BackendContext,
     slabs: readonly HostBuffer[],
-    prefetchStep: number,
+    sizes: readonly number[],
   ): Promise<Ring> {
     const slots: DeviceBuffer[] = []
     // Not of high priority: a layer's onload would then go before the small uploads that the compute stream waits for.
@@ -29,10 +28,6 @@ export class Ring {
     try {
       // What loading gave back is cached in pieces of other sizes: a slot would take a part of one, and the rest be lost.
       context.device.releaseCachedMemory()
-      const sizes = slotSizes(
-        slabs.map((slab) => slab.bytes),
-        prefetchStep,
-      )
       for (const [slot, bytes] of sizes.entries()) {
         const rebuild = (stream: Stream): void => {
           if (native !== undefined) addon.rebuild(native, slot, handleOf(stream))

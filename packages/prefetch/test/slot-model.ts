@@ -65,18 +65,24 @@ export class SlotModel {
   }
 }
 
-function slotBytes(elements: readonly OffloadedModule[], count: number): number {
+const inPages = (bytes: number): number => Math.ceil(bytes / 4096) * 4096
+
+function slotBytes(
+  elements: readonly OffloadedModule[],
+  count: number,
+  taken = (bytes: number): number => bytes,
+): number {
   const largest = Array.from({ length: count }, (_, k) =>
     Math.max(...elements.filter((_, i) => i % count === k).map(({ slabBytes }) => slabBytes)),
   )
-  return largest.reduce((sum, bytes) => sum + bytes, 0)
+  return largest.reduce((sum, bytes) => sum + taken(bytes), 0)
 }
 
-/** As many slots as steps, or the first larger number that takes fewer bytes than all before. */
+/** As many slots as steps, or the first larger number that takes fewer pages than all before. */
 function slotCount(elements: readonly OffloadedModule[], prefetchStep: number): number {
   let best = Math.min(prefetchStep, elements.length)
   for (let count = best + 1; count <= elements.length; count++) {
-    if (slotBytes(elements, count) < slotBytes(elements, best)) best = count
+    if (slotBytes(elements, count, inPages) < slotBytes(elements, best, inPages)) best = count
   }
   return best
 }

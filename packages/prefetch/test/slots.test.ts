@@ -28,6 +28,12 @@ describe('slots', () => {
     expect(slotSizes([500, 10, 10, 10, 10, 500], 2)).toEqual([500, 10, 10, 10, 10])
   })
 
+  it('are as many as asked for where rounding up makes more of them no smaller', () => {
+    const inPages = (bytes: number): number => Math.ceil(bytes / 4096) * 4096
+    expect(slotSizes([100, 10, 100, 10, 100, 10], 3, inPages)).toEqual([100, 100, 100])
+    expect(slotSizes([9000, 10, 9000, 10, 9000, 10], 3, inPages)).toEqual([9000, 10, 9000, 10])
+  })
+
   it('hold every layer, take the fewest bytes of all rings of at least that many slots, and never fewer slots', () => {
     const bytes = fc.array(fc.integer({ min: 1, max: 20 }), { minLength: 1, maxLength: 12 })
     fc.assert(
