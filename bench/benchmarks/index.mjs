@@ -1,4 +1,5 @@
 // @ts-check
+import { allocator } from './allocator.mjs'
 import { decode } from './decode.mjs'
 import { device } from './device.mjs'
 import { load } from './load.mjs'
@@ -10,4 +11,4 @@ import { transformers } from './transformers.mjs'
 /** @import { Benchmark } from '../lib/benchmark.ts' */
 
 /** By name, in the order in which they run. @type {Readonly<Record<string, Benchmark>>} */
-export const benchmarks = { device, pinning, products, offload, decode, transformers, load }
+export const benchmarks = { device, pinning, allocator, products, offload, decode, transformers, load }

@@ -48,7 +48,8 @@ export interface BenchmarkResult {
   readonly error?: string
 }
 
-export type Unit = 'bytes/s' | 'tokens/s' | 's' | 'bytes'
+/** times: one number of bytes, or the like, divided by another. */
+export type Unit = 'bytes/s' | 'tokens/s' | 's' | 'bytes' | 'times'
 
 export interface Figure {
   /** Unique in its benchmark. */

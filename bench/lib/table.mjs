@@ -10,6 +10,7 @@ import { formatBytes } from './spillway.mjs'
  */
 function formatValue(value, unit) {
   if (unit === 'bytes') return formatBytes(value)
+  if (unit === 'times') return `${value.toFixed(3)} ×`
   if (unit === 's') return `${scaled(value * 1e6)} µs`
   if (unit === 'tokens/s') return `${scaled(value)} tokens/s`
   return value >= 1e12 ? `${scaled(value / 1e12)} TB/s` : `${scaled(value / 1e9)} GB/s`

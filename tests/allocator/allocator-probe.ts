@@ -61,6 +61,12 @@ interface TraceEvent {
   readonly timeNs: number
 }
 
+/** Without what reading the clock takes. */
+interface MeasuredCall {
+  readonly medianNs: number
+  readonly p99Ns: number
+}
+
 /** tests/allocator/native: the allocator of @spillway/device by itself. */
 interface AllocatorProbe {
   /** `mapGranuleBytes` 0: no virtual memory. */
@@ -90,7 +96,7 @@ interface AllocatorProbe {
   takeSourceEvents(rig: RigHandle): number[]
   end(rig: RigHandle): void
   hammer(rig: RigHandle, threads: number, rounds: number, seed: number): number
-  measure(rig: RigHandle, live: number, rounds: number): { allocateNs: number; freeNs: number }
+  measure(rig: RigHandle, live: number, rounds: number): Readonly<Record<'allocate' | 'free', MeasuredCall>>
 }
 
 export const sourceKinds = ['create', 'destroy', 'reserve', 'unreserve', 'map', 'unmap'] as const

@@ -89,6 +89,18 @@ test('512 MiB that are free go back although 2 MiB were taken since', () => {
   end(rig, [small])
 })
 
+test('what is to be kept whole is no part of a segment that grows; what is not is', () => {
+  const rig = new AllocatorRig()
+  const settings = { ...whole, expandableSegments: true }
+  for (const [bytes, expandable] of [
+    [21 * MiB, false],
+    [20 * MiB, true],
+  ] as const) {
+    const { address } = rig.allocate(bytes, { settings })
+    expect(rig.snapshot().segments.find((segment) => segment.address === address)).toMatchObject({ expandable })
+  }
+})
+
 test('a block kept whole serves who needs nearly all of it, and anybody before memory runs out', () => {
   const rig = new AllocatorRig({ limitBytes: 640 * MiB })
   const large = rig.allocate(512 * MiB, { settings: whole })

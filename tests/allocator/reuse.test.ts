@@ -5,17 +5,17 @@ import { checkReuse } from './reuse-checker.js'
 
 test('the same stream has a block again at once, another one when the work is done, and nobody waits', () => {
   const rig = new AllocatorRig()
-  const first = rig.allocate(MiB, { stream: 1 })
+  const first = rig.allocate(12 * MiB, { stream: 1 })
   rig.free(first)
-  const other = rig.allocate(MiB, { stream: 2 })
+  const other = rig.allocate(12 * MiB, { stream: 2 })
   expect(other.address).not.toBe(first.address)
-  const same = rig.allocate(MiB, { stream: 1 })
+  const same = rig.allocate(12 * MiB, { stream: 1 })
   expect(same.address).toBe(first.address)
   rig.free(same)
   expect(rig.completed(1)).toBe(0)
   rig.complete(1)
-  expect(rig.allocate(MiB, { stream: 2, pool: '' }).address).not.toBe(other.address)
-  expect(probe.sourceCalls(rig.handle)).toBe(1)
+  expect(rig.allocate(12 * MiB, { stream: 2 }).address).toBe(first.address)
+  expect(probe.sourceCalls(rig.handle)).toBe(2)
 })
 
 test('work that was left of an earlier owner still counts when a later one had none', () => {
@@ -55,14 +55,79 @@ test('neighbours that wait for different work serve who may have both', () => {
   expect(rig.allocate(10 * MiB, { stream: 1 }).address).toBe(blocks[0]!.address)
 })
 
+test('what its own stream may have again lies together at once: the best fit is found among whole pieces', () => {
+  const rig = new AllocatorRig()
+  const blocks = [1, 2, 3, 4].map(() => rig.allocate(5 * MiB, { stream: 1 }))
+  rig.free(rig.allocate(12 * MiB, { stream: 1 }))
+  rig.free(blocks[0]!)
+  rig.complete(1)
+  expect(rig.releaseCached(), 'the first two are known to be done').toBe(12 * MiB)
+  rig.free(rig.allocate(12 * MiB, { stream: 1 }))
+  rig.free(blocks[1]!)
+  expect(rig.allocate(10 * MiB, { stream: 1 }).address).toBe(blocks[0]!.address)
+})
+
+test('what waits for another stream lies apart, or work that is long done would wait for what is beside it', () => {
+  for (const settings of [{}, { expandableSegments: true }]) {
+    const rig = new AllocatorRig()
+    const [first, second] = [1, 2].map(() => rig.allocate(10 * MiB, { stream: 1, settings }))
+    rig.free(first!, [1, 2])
+    rig.completeAll()
+    rig.free(second!, [1, 2])
+    rig.complete(1)
+    expect(rig.allocate(10 * MiB, { stream: 1, settings }).address).toBe(first!.address)
+  }
+})
+
+test('a block that waited for another stream is found by the next request, before a larger one is cut up', () => {
+  const rig = new AllocatorRig()
+  const large = rig.allocate(40 * MiB)
+  const fits = rig.allocate(12 * MiB)
+  rig.free(large)
+  rig.free(fits, [1, 2])
+  rig.completeAll()
+  expect(rig.allocate(12 * MiB).address).toBe(fits.address)
+})
+
+test('segments that grow: each stream has its own, and the free parts of others’ before it grows', () => {
+  const rig = new AllocatorRig()
+  const settings = { expandableSegments: true }
+  const weights = rig.allocate(40 * MiB, { stream: 1, settings })
+  const kept = rig.allocate(40 * MiB, { stream: 1, settings })
+  const scratch = rig.allocate(10 * MiB, { stream: 2, settings })
+  expect(rig.snapshot().segments).toHaveLength(2)
+  rig.free(scratch)
+  rig.free(weights)
+  rig.completeAll()
+  const small = rig.allocate(8 * MiB, { stream: 2, settings })
+  expect(small.address, 'its own').toBe(scratch.address)
+  expect(rig.allocate(20 * MiB, { stream: 2, settings }).address, 'of the other one').toBe(weights.address)
+  const { reservedBytes } = rig.statistics()
+  expect(reservedBytes).toBe(90 * MiB)
+  expect(rig.allocate(40 * MiB, { stream: 2, settings }).address).toBe(small.address + small.bytes)
+  expect(kept.address).toBe(weights.address + weights.bytes)
+})
+
+test('the end of a segment that grows is left for what fits nowhere else', () => {
+  const rig = new AllocatorRig()
+  const settings = { expandableSegments: true }
+  const hole = rig.allocate(40 * MiB, { settings })
+  const kept = rig.allocate(2 * MiB, { settings })
+  rig.free(rig.allocate(10 * MiB, { settings }))
+  rig.free(hole)
+  expect(rig.allocate(8 * MiB, { settings }).address).toBe(hole.address)
+  expect(rig.allocate(50 * MiB, { settings }).address).toBe(kept.address + kept.bytes)
+  expect(rig.statistics().reservedBytes).toBe(92 * MiB)
+})
+
 test('memory for no stream is memory that no work uses', () => {
   const rig = new AllocatorRig()
-  const block = rig.allocate(MiB, { stream: 1 })
+  const block = rig.allocate(12 * MiB, { stream: 1 })
   rig.free(block)
-  const idle = rig.allocate(MiB, { stream: 0 })
+  const idle = rig.allocate(12 * MiB, { stream: 0 })
   expect(idle.address).not.toBe(block.address)
   rig.complete(1)
-  expect(rig.allocate(MiB, { stream: 0 }).address).toBe(block.address)
+  expect(rig.allocate(12 * MiB, { stream: 0 }).address).toBe(block.address)
 })
 
 test('before it fails, an allocation waits for the work that holds what is free', () => {

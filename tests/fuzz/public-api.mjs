@@ -195,5 +195,5 @@ calls.push({
 })
 
 /** What programs have no business calling. */
-// A kernel is made on a GPU only.
-export const notPublic = new Set(['checker.close', 'NativeKernel'])
+// A kernel is made on a GPU only; the last one writes files (packages/device/test/memory-trace-file.test.ts).
+export const notPublic = new Set(['checker.close', 'NativeKernel', 'writeMemoryTrace'])

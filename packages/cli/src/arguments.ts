@@ -1,6 +1,6 @@
 import { didYouMean, flagsOf, type OptionFlag, type OptionSpecs, parseFlagValue, SpillwayError } from '@spillway/core'
 
-/** What was given, by flag: two backends, or a backend and the command, may use the same key. */
+/** What was given, by flag: two backends, or a backend and the command, may use the same key. Operands by name. */
 export type FlagValues = ReadonlyMap<string, unknown>
 /** What was given of one set of options, by key; what was not given is absent. `stop` may come often and is a list. */
 export type GivenOptions = Readonly<Record<string, unknown>>
@@ -21,14 +21,24 @@ export function peekFlag(words: readonly string[], flag: string): string | undef
 }
 
 /**
- * Options from the words of a command line: `--flag value`, `--flag=value`, `--switch`, `--no-switch`. Throws
- * SPILLWAY_USAGE for what is no flag, is unknown or is given twice, and SPILLWAY_INVALID_OPTION for a bad value.
+ * Options from the words of a command line: `--flag value`, `--flag=value`, `--switch`, `--no-switch`. Words that are no
+ * options are `operands`, in this order, anywhere. Throws SPILLWAY_USAGE for what is neither, is unknown or is given
+ * twice, and SPILLWAY_INVALID_OPTION for a bad value.
  */
-export function parseArguments(words: readonly string[], known: readonly OptionFlag[]): FlagValues {
+export function parseArguments(
+  words: readonly string[],
+  known: readonly OptionFlag[],
+  operands: readonly string[] = [],
+): FlagValues {
   const flags = new Map(known.map((flag) => [flag.flag, flag]))
   const given = new Map<string, unknown>()
   for (let i = 0; i < words.length; i++) {
     const word = words[i] as string
+    const operand = operands.find((name) => !given.has(name))
+    if (!word.startsWith('-') && operand !== undefined) {
+      given.set(operand, word)
+      continue
+    }
     if (!word.startsWith('--') || word === '--') {
       throw usage(`'${word}' is not an option; options start with --, and texts with spaces need quotes`)
     }

@@ -5,10 +5,11 @@ import { didYouMean, flagsOf, isSpillwayError, type OptionSpecs, SpillwayError }
 import { givenOf, parseArguments, peekFlag, usage } from './arguments.js'
 import { chooseBackends } from './backends.js'
 import { benchLink } from './bench-link.js'
-import { type CommandName, commandOptions, modelCommands } from './command-options.js'
+import { type CommandName, commandOperands, commandOptions, modelCommands } from './command-options.js'
 import { doctor } from './doctor.js'
 import { generalHelp, helpOf } from './help.js'
 import { logits } from './logits.js'
+import { memory } from './memory.js'
 import { Output } from './output.js'
 import { run } from './run.js'
 import type { Invocation } from './session.js'
@@ -40,7 +41,8 @@ async function main(words: readonly string[], output: Output, signal: AbortSigna
     process.stdout.write(`${helpOf(command, chosen.flags)}\n`)
     return
   }
-  const values = parseArguments(rest, [...flagsOf(own), ...(takesModel ? [...chosen.flags, ...chosen.ignored] : [])])
+  const flags = [...flagsOf(own), ...(takesModel ? [...chosen.flags, ...chosen.ignored] : [])]
+  const values = parseArguments(rest, flags, commandOperands[command])
   await commands[command]({ given: givenOf(own, values), values, chosen, output, signal })
 }
 
@@ -48,6 +50,7 @@ const commands: Readonly<Record<CommandName, (invocation: Invocation) => Promise
   run,
   logits,
   doctor,
+  memory,
   'bench link': benchLink,
 }
 

@@ -1,5 +1,10 @@
 import type { OptionSpecs } from '@spillway/core'
 
+const generalOptions: OptionSpecs = {
+  json: { type: 'flag', default: false, help: 'One JSON object on stdout, everything else on stderr' },
+  help: { type: 'flag', default: false, help: 'This text' },
+}
+
 const deviceOptions: OptionSpecs = {
   device: { type: 'string', default: 'auto', help: 'Device to use: auto, host, cuda or cuda:INDEX' },
   deviceMemory: { type: 'bytes', min: 1, help: 'Cap on device memory, such as 6GiB; default: all there is' },
@@ -16,8 +21,7 @@ const deviceOptions: OptionSpecs = {
     default: 'auto',
     help: 'Whether offloaded weights lie in pinned host memory',
   },
-  json: { type: 'flag', default: false, help: 'One JSON object on stdout, everything else on stderr' },
-  help: { type: 'flag', default: false, help: 'This text' },
+  ...generalOptions,
 }
 
 const modelOptions: OptionSpecs = {
@@ -38,6 +42,10 @@ const modelOptions: OptionSpecs = {
     default: false,
     help: 'Enqueue every kernel of every token instead of replaying a captured graph',
   },
+  memoryTrace: {
+    type: 'string',
+    help: 'File to write what the device allocates to, every second: for spillway memory',
+  },
   offloadBackend: {
     type: 'string',
     default: 'auto',
@@ -45,7 +53,10 @@ const modelOptions: OptionSpecs = {
   },
 }
 
-export type CommandName = 'run' | 'logits' | 'doctor' | 'bench link'
+export type CommandName = 'run' | 'logits' | 'doctor' | 'memory' | 'bench link'
+
+/** What stands on the command line without a flag. */
+export const commandOperands: Readonly<Partial<Record<CommandName, readonly string[]>>> = { memory: ['TRACE'] }
 
 /** Those that load a model, and so have options of backends. */
 export const modelCommands: ReadonlySet<CommandName> = new Set(['run', 'logits'])
@@ -69,6 +80,11 @@ export const commandOptions: Readonly<Record<CommandName, OptionSpecs>> = {
     ...deviceOptions,
   },
   doctor: deviceOptions,
+  memory: {
+    html: { type: 'string', help: 'File to write the page to: open it in a browser' },
+    watch: { type: 'flag', default: false, help: 'With --html: write it again whenever the trace is, until Ctrl-C' },
+    ...generalOptions,
+  },
   'bench link': {
     size: { type: 'bytes', min: 1, help: 'Bytes of one copy; default: 256MiB on a GPU, 64MiB on the host device' },
     rounds: { type: 'integer', default: 5, min: 1, max: 1000, help: 'How often each limit is measured' },
@@ -80,5 +96,6 @@ export const commandHelp: Readonly<Record<CommandName, string>> = {
   run: 'Write text with a model, its weights offloaded as asked',
   logits: 'Logits after each of the given tokens, as JSON',
   'bench link': 'How fast bytes move on this machine: the limits of all offloading',
+  memory: 'How device memory was used, from a trace: a summary, or a page that shows every block',
   doctor: 'What this machine has: devices, memory, link, kernels, backends',
 }

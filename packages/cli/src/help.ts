@@ -1,5 +1,5 @@
 import { type OptionFlag, optionHelp } from '@spillway/core'
-import { type CommandName, commandHelp, commandOptions, modelCommands } from './command-options.js'
+import { type CommandName, commandHelp, commandOperands, commandOptions, modelCommands } from './command-options.js'
 
 export function generalHelp(): string {
   const names = Object.keys(commandHelp) as CommandName[]
@@ -15,7 +15,8 @@ export function generalHelp(): string {
 
 /** `backendFlags`: of the backends that come with Spillway; another one's package says what it takes. */
 export function helpOf(command: CommandName, backendFlags: readonly OptionFlag[]): string {
-  const parts = [`spillway ${command}: ${commandHelp[command]}`, '', ...optionHelp(commandOptions[command])]
+  const name = [command, ...(commandOperands[command] ?? [])].join(' ')
+  const parts = [`spillway ${name}: ${commandHelp[command]}`, '', ...optionHelp(commandOptions[command])]
   const backendLines = optionHelp(Object.fromEntries(backendFlags.map(({ key, spec }) => [key, spec])))
   if (modelCommands.has(command) && backendLines.length > 0) parts.push('', 'Options of backends:', ...backendLines)
   return parts.join('\n')

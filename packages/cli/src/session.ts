@@ -1,7 +1,7 @@
-import { formatBytes, type PinSetting } from '@spillway/core'
+import { formatBytes, messageOf, type PinSetting } from '@spillway/core'
 import { loadModel, type Model } from '@spillway/decoder'
 import { modelDirectory } from '@spillway/demo-model'
-import { type NativeDevice, openDevice } from '@spillway/device'
+import { type NativeDevice, openDevice, writeMemoryTrace } from '@spillway/device'
 import type { FlagValues, GivenOptions } from './arguments.js'
 import { type ChosenBackends, configureBackends, ignoredFlags } from './backends.js'
 import type { Output } from './output.js'
@@ -48,6 +48,13 @@ export async function withModel<T>(
   const offload = configureBackends(chosen, values)
   const device = await openSelectedDevice(given)
   try {
+    return await withMemoryTrace(device, given, output, () => loadAndRun(device))
+  } finally {
+    output.endProgress()
+    await device.dispose()
+  }
+
+  async function loadAndRun(device: NativeDevice): Promise<T> {
     const start = performance.now()
     const model = await loadModel((given.model as string | undefined) ?? modelDirectory(), {
       device,
@@ -69,8 +76,26 @@ export async function withModel<T>(
     } finally {
       await model.dispose()
     }
-  } finally {
-    output.endProgress()
-    await device.dispose()
   }
+}
+
+/** `--memory-trace`: from before the model is loaded until after it is given back, whatever happens between. */
+async function withMemoryTrace<T>(
+  device: NativeDevice,
+  given: GivenOptions,
+  output: Output,
+  body: () => Promise<T>,
+): Promise<T> {
+  if (given.memoryTrace === undefined) return body()
+  const file = await writeMemoryTrace(device, given.memoryTrace as string)
+  let result: T
+  try {
+    result = await body()
+  } catch (error) {
+    // What went wrong first is the error to tell.
+    await file.close().catch((problem: unknown) => output.note(`note: ${messageOf(problem)}`))
+    throw error
+  }
+  await file.close()
+  return result
 }

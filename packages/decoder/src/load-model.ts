@@ -13,6 +13,7 @@ import {
   type Stream,
   throwIfAborted,
 } from '@spillway/core'
+import { currentAllocatorSettings, withAllocatorSettings } from '@spillway/device'
 import { type DecoderConfig, readConfig, type WeightDType } from './config.js'
 import { decideGraph } from './decode-graph.js'
 import { fillDummyWeights } from './dummy-weights.js'
@@ -80,7 +81,9 @@ const kvCacheDtypes = ['auto', 'f32', 'f16', 'bf16'] as const
 export async function loadModel(directory: string, options: LoadModelOptions): Promise<Model> {
   const resources = new Resources()
   try {
-    return await load(directory, options, resources)
+    // Weights that are repacked leave blocks that only the next layer's fit: whole, unless the program says otherwise.
+    const whole = Number.isFinite(currentAllocatorSettings().maxSplitSizeMb) ? {} : { maxSplitSizeMb: 20 }
+    return await withAllocatorSettings(whole, () => load(directory, options, resources))
   } catch (error) {
     // The first failure is the one to report; what cannot be freed after it shows in the device's counters.
     await resources.dispose().catch(() => {})
@@ -96,6 +99,9 @@ async function load(directory: string, options: LoadModelOptions, resources: Res
   const kvCacheDtype = choice('kvCacheDtype', options.kvCacheDtype ?? 'auto', kvCacheDtypes)
   const enforceEager = flag('enforceEager', options.enforceEager ?? false)
   const dummySeed = integer('dummySeed', options.dummySeed ?? 0, Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER)
+
+  // The last to go: who unloads a model wants its memory for something else, another program maybe.
+  resources.add({ [Symbol.asyncDispose]: async () => void (device.disposed || device.releaseCachedMemory()) })
 
   // Sizes before bytes: everything that will be taken is known here.
   const config = await readConfig(directory)

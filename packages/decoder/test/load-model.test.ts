@@ -211,6 +211,7 @@ describe('progress', () => {
           })
           await expect(throwing).rejects.toThrow('out of paper')
           expect(device.budget.usedBytes).toBe(0)
+          expect(device.budget.cachedBytes).toBe(0)
         }
       })
     },

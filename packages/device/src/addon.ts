@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 import { loadNative, SpillwayError } from '@spillway/core'
 import type { ResolvedAllocatorSettings } from './allocator-settings.js'
 import type { FailurePoint } from './failure-injection.js'
-import type { MemoryEvent, MemorySnapshot, MemoryStats } from './memory-report.js'
+import type { MemorySnapshot, MemoryStats, MemoryTrace } from './memory-report.js'
 import type { OrderViolationKind } from './order-violation.js'
 
 /** A type-tagged External that holds one reference of the device addon; opaque here and in every other addon. */
@@ -108,7 +108,7 @@ export interface DeviceAddon {
   memoryStats(device: NativeHandle): MemoryStats
   memorySnapshot(device: NativeHandle): MemorySnapshot
   startMemoryTrace(device: NativeHandle, events: number): void
-  memoryEvents(device: NativeHandle): readonly MemoryEvent[]
+  memoryTrace(device: NativeHandle): Pick<MemoryTrace, 'events' | 'snapshot'>
   releaseCachedMemory(device: NativeHandle, pool: string | undefined): number
   hostAllocate(
     device: NativeHandle,

@@ -5,8 +5,8 @@ import { allocatorIntervals, parseAllocatorConf } from './allocator-conf.js'
 /** How memory is cached. What is left out, or undefined, is as it is outside: of the pool, the scope, the process. */
 export interface AllocatorSettings {
   /**
-   * Free blocks of more MiB than this are kept whole, for who needs nearly all of one: at least 20. Infinity, the
-   * default: any block is cut up.
+   * Free blocks of more MiB than this are kept whole, for who needs nearly all of one: at least 20. Requests for more
+   * get segments of their own, even where segments grow. Infinity, the default: any block is cut up.
    */
   readonly maxSplitSizeMb?: number | undefined
   /** Segments that grow, through virtual memory. Default false; a named pool never has them. */

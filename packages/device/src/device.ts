@@ -128,8 +128,7 @@ export class NativeDevice extends NativeObject implements Device {
 
   /** What was kept since tracing began. */
   memoryTrace(): MemoryTrace {
-    const device = handleOf(this)
-    const events = addon().memoryEvents(device)
+    const { events, snapshot } = addon().memoryTrace(handleOf(this))
     return {
       format: 'spillway-memory-trace',
       version: 1,
@@ -137,7 +136,7 @@ export class NativeDevice extends NativeObject implements Device {
       limitBytes: this.budget.limitBytes,
       lostEvents: events[0]?.number ?? 0,
       events,
-      snapshot: addon().memorySnapshot(device),
+      snapshot,
     }
   }
 

@@ -23,6 +23,12 @@ export type {
   MemoryStats,
   MemoryTrace,
 } from './memory-report.js'
+export {
+  type MemoryTraceFile,
+  type MemoryTraceFileOptions,
+  type TracedDevice,
+  writeMemoryTrace,
+} from './memory-trace-file.js'
 export { handleOf } from './native-object.js'
 export {
   type CudaStatus,

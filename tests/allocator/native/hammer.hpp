@@ -13,11 +13,16 @@ using spillway::device::CachingAllocator;
 /// two live blocks', or work's of a stream that the block was not for: 0.
 uint64_t hammer(CachingAllocator& allocator, PlainStreams& streams, uint32_t threads, uint32_t rounds, uint32_t seed);
 
+/// Of one call, without what reading the clock takes.
 struct Measured {
-  double allocate_ns;
-  double free_ns;
+  double median_ns;
+  double p99_ns;
 };
-/// Medians of cached allocations among `live` blocks of mixed sizes.
-Measured measure(CachingAllocator& allocator, PlainStreams& streams, uint32_t live, uint32_t rounds);
+struct MeasuredCalls {
+  Measured allocate;
+  Measured free;
+};
+/// Cached allocations among `live` blocks of mixed sizes.
+MeasuredCalls measure(CachingAllocator& allocator, PlainStreams& streams, uint32_t live, uint32_t rounds);
 
 }  // namespace allocator_probe

@@ -218,13 +218,20 @@ Napi::Value hammer(const Napi::CallbackInfo& info) {
                                    spillway::to_uint32(info[2], "rounds"), spillway::to_uint32(info[3], "the seed")));
 }
 
+Napi::Object to_object(Napi::Env env, const Measured& measured) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("medianNs", measured.median_ns);
+  object.Set("p99Ns", measured.p99_ns);
+  return object;
+}
+
 Napi::Value measure(const Napi::CallbackInfo& info) {
   Rig& on = rig(info);
-  const Measured measured = measure(allocator(info), on.streams, spillway::to_uint32(info[1], "live blocks"),
-                                    spillway::to_uint32(info[2], "rounds"));
+  const MeasuredCalls calls = measure(allocator(info), on.streams, spillway::to_uint32(info[1], "live blocks"),
+                                      spillway::to_uint32(info[2], "rounds"));
   Napi::Object object = Napi::Object::New(info.Env());
-  object.Set("allocateNs", measured.allocate_ns);
-  object.Set("freeNs", measured.free_ns);
+  object.Set("allocate", to_object(info.Env(), calls.allocate));
+  object.Set("free", to_object(info.Env(), calls.free));
   return object;
 }
 

@@ -13,8 +13,8 @@ struct AllocatorSettings {
   /// Powers of two from 1 MiB to 32 GiB: what lies below, or above, follows the first, or the last.
   static constexpr size_t kIntervals = 16;
 
-  /// A free block of more bytes is kept whole for who needs (nearly) all of it. At least kLeastMaxSplitBytes.
-  /// Not in expandable segments, whose free parts are made of whatever was free.
+  /// A free block of more bytes is kept whole for who needs (nearly) all of it. At least kLeastMaxSplitBytes. A request
+  /// for more gets no part of a new expandable segment: what is free there is made of whatever was free.
   uint64_t max_split_bytes = kUnlimited;
   /// Segments that grow, through virtual memory. Ignored in a pool, and where there is no virtual memory.
   bool expandable_segments = false;

@@ -15,6 +15,7 @@ struct Pool;
 /// Free blocks that the same streams may have, smallest first: see FreeBlocks.
 struct BlockKey {
   StreamId stream;
+  StreamId preferred_by;
   uint64_t bytes;
   uint64_t address;
   auto operator<=>(const BlockKey&) const = default;
@@ -34,10 +35,15 @@ struct Segment {
   uint64_t bytes;
   /// Addresses of an expandable segment; 0 for one that does not grow.
   uint64_t reserved_bytes;
+  /// The stream it was made for.
+  StreamId home;
   Block* first;
   Block* last;
 
   bool expandable() const { return reserved_bytes != 0; }
+  /// Whose requests look here first; kNoStream: everybody's. In a segment that grows, what other streams keep for long
+  /// would lie between blocks that this one frees and wants again.
+  StreamId preferred_by() const { return expandable() ? home : kNoStream; }
 };
 
 struct Block {
@@ -59,7 +65,15 @@ struct Block {
   StreamId usable_by() const {
     return uses.empty() ? kNoStream : uses.size() == 1 ? uses.front().stream : kSeveralStreams;
   }
-  BlockKey key() const { return {usable_by(), bytes, address}; }
+  BlockKey key() const { return {usable_by(), segment->preferred_by(), bytes, address}; }
+
+  /// Free, and waiting for another stream than its segment's: not yet its segment's stream's again.
+  bool waits_for_others() const {
+    return !live && !uses.empty() && (uses.size() > 1 || uses.front().stream != segment->home);
+  }
+  /// Among those of its heap.
+  Block* previous_waiting = nullptr;
+  Block* next_waiting = nullptr;
 
   /// Its place among the free ones; while it is live the node of that place, so that freeing needs no memory.
   BlockSet::iterator place;

@@ -31,7 +31,10 @@ Allocation CachingAllocator::allocate(const AllocationRequest& request) {
   const uint32_t tag = names_.number(request.tag);
   if (tag >= live_bytes_by_tag_.size()) live_bytes_by_tag_.resize(names_.size());
   if (bytes == 0 || bytes > source_.limit_bytes()) fail(request, wanted);
-  Block* block = pool(request.pool).heap(size_class(bytes)).find(wanted);
+  Heap& heap = pool(request.pool).heap(size_class(bytes));
+  MarkerAnswers answers;
+  heap.settle_waiting(answers);
+  Block* block = heap.find(wanted);
   if (!block) block = find_slowly(request, wanted, lock);
   Pool& owner = *block->segment->pool;
   owner.heap(block->segment->size_class).take(*block, wanted);
@@ -112,6 +115,10 @@ Block* CachingAllocator::find_cached(Heap& heap, const Wanted& wanted) {
   MarkerAnswers answers;
   heap.settle(answers);
   if (Block* block = heap.find(wanted)) return block;
+  // Rather than growing without end; until then, streams that have segments of their own stay out of each other's way.
+  if (heap.usage().reserved_bytes + wanted.bytes > heap.enough_bytes(wanted)) {
+    if (Block* block = heap.find_elsewhere(wanted)) return block;
+  }
   return heap.join(wanted);
 }
 
@@ -128,7 +135,7 @@ bool CachingAllocator::wait_for_work(std::unique_lock<std::mutex>& lock) {
   std::vector<std::shared_ptr<Marker>> markers;
   for (const auto& [name, pool] : pools_) {
     for (const Heap* heap : {&pool.small, &pool.large}) {
-      for (auto it = heap->free_blocks().lower_bound(BlockKey{kNoStream + 1, 0, 0}); it != heap->free_blocks().end();
+      for (auto it = heap->free_blocks().lower_bound(BlockKey{kNoStream + 1, 0, 0, 0}); it != heap->free_blocks().end();
            ++it) {
         for (const Use& use : (*it)->uses) markers.push_back(use.marker);
       }
@@ -143,8 +150,9 @@ bool CachingAllocator::wait_for_work(std::unique_lock<std::mutex>& lock) {
 
 void CachingAllocator::fail(const AllocationRequest& request, const Wanted& wanted) {
   Pool& from = pool(request.pool);
-  const MemoryShortage shortage = explain_shortage(
-      snapshot_locked(), wanted.bytes, statistics_.reserved_bytes + source_.available_bytes(), request.settings);
+  const uint64_t granule = source_.granule_bytes();
+  const uint64_t capacity = statistics_.reserved_bytes + source_.available_bytes() / granule * granule;
+  const MemoryShortage shortage = explain_shortage(snapshot_locked(), wanted.bytes, capacity, request.settings);
   count(from, [](AllocatorStatistics& statistics) { ++statistics.out_of_memory; });
   trace_.add({TraceKind::kOutOfMemory, names_.number(request.tag), from.number, request.stream, 0, wanted.bytes,
               request.bytes, 0, 0});
@@ -174,7 +182,7 @@ void CachingAllocator::start_trace(size_t capacity) {
 
 CachingAllocator::Trace CachingAllocator::trace() const {
   std::lock_guard lock(mutex_);
-  Trace trace{trace_.events(), {}};
+  Trace trace{trace_.events(), {}, snapshot_locked()};
   for (uint32_t number = 0; number < names_.size(); ++number) trace.names.push_back(names_.name(number));
   return trace;
 }

@@ -4,8 +4,9 @@
 // Ideas: size classes, settings and the retry after giving back what is cached are those of PyTorch's
 // CUDACachingAllocator; stream order without blocking, and taking from streams whose work is done, of RAPIDS rmm's
 // stream_ordered_memory_resource. What is different: blocks belong to nobody while they are free; free neighbours of
-// different streams are joined for whom they are both usable; large blocks kept whole are split rather than failing;
-// and free segments are given back before the memory grows well past what was ever live.
+// different streams are joined for whom they are both usable; a stream takes of what grows for another one before it
+// grows its own; large blocks kept whole are split rather than failing; and free segments are given back before the
+// memory grows well past what was ever live.
 #pragma once
 
 #include <map>
@@ -66,6 +67,7 @@ class CachingAllocator {
   struct Trace {
     std::vector<TraceEvent> events;
     std::vector<std::string> names;
+    AllocatorSnapshot snapshot;  // after the last event
   };
   Trace trace() const;
 

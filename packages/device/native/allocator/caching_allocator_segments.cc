@@ -8,7 +8,9 @@ namespace spillway::device {
 
 Block* CachingAllocator::grow(Pool& pool, const AllocationRequest& request, const Wanted& wanted) {
   Heap& heap = pool.heap(size_class(wanted.bytes));
-  const bool expandable = request.settings.expandable_segments && pool.name.empty() && source_.map_granule_bytes() != 0;
+  const AllocatorSettings& settings = request.settings;
+  const bool expandable = settings.expandable_segments && wanted.bytes <= settings.max_split_bytes &&
+                          pool.name.empty() && source_.map_granule_bytes() != 0;
   for (;;) {
     if (expandable) {
       if (Block* block = grow_expandable(pool, heap, wanted)) return block;
@@ -39,7 +41,7 @@ Block* CachingAllocator::add_segment(Pool& pool, Heap& heap, const AllocationReq
     return nullptr;
   }
   try {
-    Block& block = heap.add_segment(address, bytes, 0);
+    Block& block = heap.add_segment(address, bytes, 0, wanted.stream);
     count_segment(pool, TraceKind::kCreateSegment, address, bytes);
     return &block;
   } catch (...) {
@@ -62,11 +64,11 @@ Block* CachingAllocator::grow_expandable(Pool& pool, Heap& heap, const Wanted& w
   const uint64_t reserved = round_up_to(std::max(wanted.bytes, limit) + limit / 8, granule);
   const uint64_t address = source_.reserve(reserved);
   const uint64_t bytes = round_up_to(wanted.bytes, granule);
-  Segment place{&pool, size_class(wanted.bytes), address, 0, reserved, nullptr, nullptr};
+  Segment place{&pool, size_class(wanted.bytes), address, 0, reserved, wanted.stream, nullptr, nullptr};
   bool mapped = false;
   try {
     mapped = map(pool, {&place, bytes});
-    if (mapped) return &heap.add_segment(address, bytes, reserved);
+    if (mapped) return &heap.add_segment(address, bytes, reserved, wanted.stream);
   } catch (...) {
     if (mapped) {
       source_.unmap(address, bytes);
@@ -94,16 +96,13 @@ bool CachingAllocator::map(Pool& pool, const Heap::Growth& growth) {
 }
 
 // Before a segment of `new_bytes` is made. Segments of the same class that are free and no use for this request must
-// not add up: loaders that free scratch and then need a larger one went to many times what was live. An eighth more
-// than was ever live leaves room for a loop to find again what it freed.
+// not add up: loaders that free scratch and then need a larger one went to many times what was live.
 void CachingAllocator::collect_garbage(const Heap& heap, const AllocationRequest& request, const Wanted& wanted,
                                        uint64_t new_bytes) {
   const auto release_above = [&](uint64_t bound, uint64_t reserved, const Heap* from) {
     if (reserved + new_bytes > bound && reserved > 0) release(reserved + new_bytes - bound, from);
   };
-  const auto& [reserved, live, peak_live] = heap.usage();
-  const uint64_t most_live = std::max(peak_live, live + wanted.bytes);
-  release_above(most_live + most_live / 8, reserved, &heap);
+  release_above(heap.enough_bytes(wanted), heap.usage().reserved_bytes, &heap);
   if (request.settings.garbage_collection_threshold <= 0) return;
   settle();
   const double bound = request.settings.garbage_collection_threshold * static_cast<double>(source_.limit_bytes());

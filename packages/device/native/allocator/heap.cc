@@ -13,10 +13,9 @@ static bool usable(const Block& block, StreamId stream) {
   return !block.live && (block.uses.empty() || (block.usable_by() == stream && stream != kSeveralStreams));
 }
 
-static bool same_streams(const Block& a, const Block& b) {
-  return std::equal(a.uses.begin(), a.uses.end(), b.uses.begin(), b.uses.end(),
-                    [](const Use& x, const Use& y) { return x.stream == y.stream; });
-}
+// Work of the segment's own stream counts as done: it is who takes the memory again. Of work of others, the latest
+// would count for all that is joined, and under steady work that would never be done.
+static bool joinable(const Block& a, const Block& b) { return !a.waits_for_others() && !b.waits_for_others(); }
 
 // A place among the free ones, made before it is needed. The block is as it will be then.
 static BlockSet::node_type make_node(Block& block) {
@@ -41,24 +40,53 @@ bool Heap::serves(const Block& block, const Wanted& wanted) const {
 
 bool Heap::splits(const Block& block, const Wanted& wanted) const {
   const uint64_t rest = block.bytes - wanted.bytes;
-  if (size_class_ == SizeClass::kSmall || (block.segment->expandable() && !block.next)) return rest > 0;
+  if (size_class_ == SizeClass::kSmall || block.segment->expandable()) return rest > 0;
   // Less than any large request needs would be free for nobody.
   return rest >= kSmallestLargeBytes && !kept_whole(block, wanted.max_split_bytes);
 }
 
+// The end of a segment that grows is as large as anybody wants it: whoever finds another block leaves it alone, as
+// PyTorch's allocator does.
+static bool at_growing_end(const Block& block) { return block.segment->expandable() && !block.next; }
+
 Block* Heap::find(const Wanted& wanted) const {
   Block* best = nullptr;
-  const auto look = [&](StreamId key) {
-    for (auto it = free_.lower_bound(BlockKey{key, wanted.bytes, 0}); it != free_.end(); ++it) {
+  const auto better = [&](const Block& block) {
+    if (!best || at_growing_end(*best) != at_growing_end(block)) return !best || at_growing_end(*best);
+    return block.bytes < best->bytes;
+  };
+  const auto look = [&](StreamId usable_by, StreamId preferred_by) {
+    for (auto it = free_.lower_bound(BlockKey{usable_by, preferred_by, wanted.bytes, 0}); it != free_.end(); ++it) {
       Block* block = *it;
-      if (block->usable_by() != key || (best && block->bytes >= best->bytes)) return;
-      if (!serves(*block, wanted)) continue;
-      best = block;
-      return;
+      if (block->usable_by() != usable_by || block->segment->preferred_by() != preferred_by) return;
+      if (serves(*block, wanted) && better(*block)) best = block;
+      // The next ones are larger.
+      if (best && !at_growing_end(*best) && block->bytes >= best->bytes) return;
     }
   };
-  look(wanted.stream);
-  if (wanted.stream != kNoStream) look(kNoStream);
+  look(kNoStream, kNoStream);
+  if (wanted.stream == kNoStream) return best;
+  look(kNoStream, wanted.stream);
+  look(wanted.stream, kNoStream);
+  look(wanted.stream, wanted.stream);
+  return best;
+}
+
+Block* Heap::find_elsewhere(const Wanted& wanted) const {
+  Block* best = nullptr;
+  for (const StreamId usable_by : {kNoStream, wanted.stream}) {
+    for (auto it = free_.lower_bound(BlockKey{usable_by, kNoStream, wanted.bytes, 0}); it != free_.end();) {
+      Block* block = *it;
+      if (block->usable_by() != usable_by) break;
+      // Too small: the first one of another stream's segments. Else the smallest of this one's.
+      StreamId next = block->segment->preferred_by();
+      if (block->bytes >= wanted.bytes) {
+        if (serves(*block, wanted) && (!best || block->bytes < best->bytes)) best = block;
+        ++next;
+      }
+      it = free_.lower_bound(BlockKey{usable_by, next, wanted.bytes, 0});
+    }
+  }
   return best;
 }
 
@@ -67,7 +95,7 @@ Block* Heap::join(const Wanted& wanted) noexcept {
   Block* first = nullptr;
   uint64_t best = UINT64_MAX;
   // Idle neighbours are one block already: there is one of this stream in every run that counts.
-  for (auto it = free_.lower_bound(BlockKey{wanted.stream, 0, 0});
+  for (auto it = free_.lower_bound(BlockKey{wanted.stream, 0, 0, 0});
        it != free_.end() && (*it)->usable_by() == wanted.stream; ++it) {
     Block* begin = *it;
     while (begin->previous && usable(*begin->previous, wanted.stream)) begin = begin->previous;
@@ -116,12 +144,23 @@ void Heap::give(Block& block) noexcept {
 }
 
 void Heap::settle(MarkerAnswers& answers) {
-  std::vector<Block*> pending(free_.lower_bound(BlockKey{kNoStream + 1, 0, 0}), free_.end());
+  settle({free_.lower_bound(BlockKey{kNoStream + 1, 0, 0, 0}), free_.end()}, answers);
+}
+
+void Heap::settle_waiting(MarkerAnswers& answers) {
+  if (!first_waiting_) return;
+  std::vector<Block*> waiting;
+  for (Block* block = first_waiting_; block; block = block->next_waiting) waiting.push_back(block);
+  settle(std::move(waiting), answers);
+}
+
+void Heap::settle(std::vector<Block*> pending, MarkerAnswers& answers) {
   // From the last address to the first: a block is absorbed by the one before it, so what is gone was looked at.
   std::sort(pending.begin(), pending.end(), [](const Block* a, const Block* b) { return a->address > b->address; });
   for (Block* block : pending) {
     const auto done = [&](const Use& use) { return answers.done(use); };
-    if (std::none_of(block->uses.begin(), block->uses.end(), done)) continue;
+    // All are asked before anything changes: asking may need memory the first time.
+    if (std::count_if(block->uses.begin(), block->uses.end(), done) == 0) continue;
     remove(*block);
     std::erase_if(block->uses, done);
     insert(*block);
@@ -129,8 +168,8 @@ void Heap::settle(MarkerAnswers& answers) {
   }
 }
 
-Block& Heap::add_segment(uint64_t address, uint64_t bytes, uint64_t reserved_bytes) {
-  auto segment = std::make_unique<Segment>(Segment{&pool_, size_class_, address, bytes, reserved_bytes, {}, {}});
+Block& Heap::add_segment(uint64_t address, uint64_t bytes, uint64_t reserved_bytes, StreamId home) {
+  auto segment = std::make_unique<Segment>(Segment{&pool_, size_class_, address, bytes, reserved_bytes, home, {}, {}});
   auto block = std::make_unique<Block>();
   block->segment = segment.get();
   block->address = address;
@@ -145,7 +184,7 @@ Block& Heap::add_segment(uint64_t address, uint64_t bytes, uint64_t reserved_byt
 
 Heap::Growth Heap::growth(const Wanted& wanted, uint64_t granule) const {
   for (const auto& [address, segment] : segments_) {
-    if (!segment->expandable()) continue;
+    if (!segment->expandable() || segment->home != wanted.stream) continue;
     uint64_t free = 0;
     for (Block* block = segment->last; block && usable(*block, wanted.stream); block = block->previous) {
       free += block->bytes;
@@ -209,9 +248,21 @@ bool Heap::shrink(Block& block, uint64_t bytes) noexcept {
   return true;
 }
 
-void Heap::insert(Block& block) noexcept { block.place = free_.insert(std::move(block.node)).position; }
+void Heap::insert(Block& block) noexcept {
+  block.place = free_.insert(std::move(block.node)).position;
+  if (!block.waits_for_others()) return;
+  block.previous_waiting = nullptr;
+  block.next_waiting = first_waiting_;
+  if (first_waiting_) first_waiting_->previous_waiting = &block;
+  first_waiting_ = &block;
+}
 
-void Heap::remove(Block& block) noexcept { block.node = free_.extract(block.place); }
+void Heap::remove(Block& block) noexcept {
+  block.node = free_.extract(block.place);
+  if (!block.waits_for_others()) return;
+  (block.previous_waiting ? block.previous_waiting->next_waiting : first_waiting_) = block.next_waiting;
+  if (block.next_waiting) block.next_waiting->previous_waiting = block.previous_waiting;
+}
 
 // Both are free. The uses are of the same streams, or one has none.
 void Heap::absorb_next(Block& block) noexcept {
@@ -234,9 +285,9 @@ void Heap::absorb_next(Block& block) noexcept {
 }
 
 Block& Heap::join_neighbours(Block& block) noexcept {
-  if (block.next && !block.next->live && same_streams(block, *block.next)) absorb_next(block);
+  if (block.next && !block.next->live && joinable(block, *block.next)) absorb_next(block);
   Block* previous = block.previous;
-  if (!previous || previous->live || !same_streams(*previous, block)) return block;
+  if (!previous || previous->live || !joinable(*previous, block)) return block;
   absorb_next(*previous);
   return *previous;
 }

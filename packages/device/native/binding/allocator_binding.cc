@@ -72,10 +72,7 @@ Napi::Object to_object(Napi::Env env, const BlockSnapshot& block) {
   return result;
 }
 
-// memorySnapshot(device)
-Napi::Value memory_snapshot(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  const AllocatorSnapshot snapshot = device_of(info).allocator().snapshot();
+Napi::Object to_object(Napi::Env env, const AllocatorSnapshot& snapshot) {
   Napi::Array segments = Napi::Array::New(env, snapshot.segments.size());
   for (uint32_t i = 0; i < snapshot.segments.size(); ++i) {
     const SegmentSnapshot& segment = snapshot.segments[i];
@@ -96,14 +93,19 @@ Napi::Value memory_snapshot(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// memorySnapshot(device)
+Napi::Value memory_snapshot(const Napi::CallbackInfo& info) {
+  return to_object(info.Env(), device_of(info).allocator().snapshot());
+}
+
 // startMemoryTrace(device, events)
 Napi::Value start_memory_trace(const Napi::CallbackInfo& info) {
   device_of(info).allocator().start_trace(to_size(info[1], "events"));
   return info.Env().Undefined();
 }
 
-// memoryEvents(device)
-Napi::Value memory_events(const Napi::CallbackInfo& info) {
+// memoryTrace(device): { events, snapshot }, of one moment
+Napi::Value memory_trace(const Napi::CallbackInfo& info) {
   static constexpr const char* kKinds[] = {"allocate", "free", "createSegment", "destroySegment", "outOfMemory"};
   Napi::Env env = info.Env();
   const CachingAllocator::Trace trace = device_of(info).allocator().trace();
@@ -123,7 +125,10 @@ Napi::Value memory_events(const Napi::CallbackInfo& info) {
     to.Set("requestedBytes", number(env, event.requested_bytes));
     events.Set(i, to);
   }
-  return events;
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("events", events);
+  result.Set("snapshot", to_object(env, trace.snapshot));
+  return result;
 }
 
 // releaseCachedMemory(device, pool | undefined): bytes
@@ -145,7 +150,7 @@ void export_allocator(Napi::Env env, Napi::Object exports) {
   export_function<memory_stats>(env, exports, "memoryStats");
   export_function<memory_snapshot>(env, exports, "memorySnapshot");
   export_function<start_memory_trace>(env, exports, "startMemoryTrace");
-  export_function<memory_events>(env, exports, "memoryEvents");
+  export_function<memory_trace>(env, exports, "memoryTrace");
   export_function<release_cached_memory>(env, exports, "releaseCachedMemory");
   export_function<set_default_settings>(env, exports, "setDefaultSettings");
 }

@@ -1,12 +1,17 @@
 #include "cuda_segments.hpp"
 
 #include <algorithm>
+#include <bit>
 
 #include "cuda_device.hpp"
 
 namespace spillway::device::cuda {
 
 uint64_t CudaSegments::limit_bytes() const { return device_.budget().reading().limit_bytes; }
+
+uint64_t CudaSegments::granule_bytes() const {
+  return std::clamp(std::bit_floor(limit_bytes() / 64), kBlockGranuleBytes, uint64_t{2} << 20);
+}
 
 uint64_t CudaSegments::available_bytes() {
   size_t free = 0;

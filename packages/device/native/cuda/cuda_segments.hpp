@@ -16,8 +16,8 @@ class CudaSegments final : public SegmentSource {
  public:
   explicit CudaSegments(CudaDevice& device) : device_(device) {}
 
-  // The driver takes pages of 2 MiB whatever it is asked for.
-  uint64_t granule_bytes() const override { return 2 << 20; }
+  // The driver takes pages of 2 MiB whatever it is asked for; of a small limit that would be too much to count.
+  uint64_t granule_bytes() const override;
   uint64_t limit_bytes() const override;
   uint64_t available_bytes() override;
   std::string situation() override;

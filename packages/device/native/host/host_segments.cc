@@ -21,6 +21,7 @@ std::unique_ptr<AccessHistory> HostSegments::make_history(uint64_t bytes) const 
 }
 
 uint64_t HostSegments::create(uint64_t bytes, const std::string&) {
+  device_.failures().pass(FailurePoint::kMapping, "buffer_create");
   device_.budget().hold_segment(bytes);
   try {
     MemoryFile::Extent extent = device_.take_memory(bytes);
@@ -45,6 +46,7 @@ void HostSegments::destroy(uint64_t address, uint64_t bytes, const std::string&)
 }
 
 uint64_t HostSegments::reserve(uint64_t bytes) {
+  device_.failures().pass(FailurePoint::kMapping, "buffer_create");
   Segment segment{Mapping::reserved(bytes), {}, make_history(bytes)};
   const auto address = reinterpret_cast<uint64_t>(segment.mapping.data());
   std::lock_guard lock(mutex_);
@@ -65,6 +67,7 @@ void HostSegments::map(uint64_t address, uint64_t bytes) {
   uint64_t done = 0;
   try {
     for (; done < bytes; done += map_granule_bytes()) {
+      device_.failures().pass(FailurePoint::kMapping, "buffer_create");
       MemoryFile::Extent extent = device_.take_memory(map_granule_bytes());
       segment.mapping.map(address + done, extent);
       segment.extents.emplace(address + done, std::move(extent));
