@@ -85,7 +85,7 @@ function copyCheckout() {
     const dist = join(folder, 'dist')
     if (!existsSync(join(root, dist))) return []
     return readdirSync(join(root, dist), { recursive: true })
-      .filter((name) => /\.js$|^native\/[^/]+\.node$/.test(name))
+      .filter((name) => /\.(js|css)$|^native\/[^/]+\.node$/.test(name))
       .map((name) => join(dist, name))
   })
   if (!built.some((file) => file.endsWith('device.node'))) throw new UserError('Nothing is built: npm run gpu-bundle.')

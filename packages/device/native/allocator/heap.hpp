@@ -70,10 +70,10 @@ class Heap {
   };
   const Usage& usage() const { return usage_; }
   /// An eighth more than was ever live, with the request: room for a loop to find again what it freed. Where large
-  /// blocks are kept whole fewer requests can have one that is free, and a 32nd has to do.
+  /// blocks are kept whole fewer requests can have one that is free, and a 64th has to do.
   uint64_t enough_bytes(const Wanted& wanted) const {
     const uint64_t most_live = std::max(usage_.peak_live_bytes, usage_.live_bytes + wanted.bytes);
-    return most_live + most_live / (wanted.max_split_bytes == AllocatorSettings::kUnlimited ? 8 : 32);
+    return most_live + most_live / (wanted.max_split_bytes == AllocatorSettings::kUnlimited ? 8 : 64);
   }
   const BlockSet& free_blocks() const { return free_; }
   const std::map<uint64_t, std::unique_ptr<Segment>>& segments() const { return segments_; }

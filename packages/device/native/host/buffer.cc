@@ -108,23 +108,24 @@ HostMemory::HostMemory(HostDevice& device, uint32_t storage, uint64_t bytes, Hos
   allocation.reserve(storage, bytes);
   allocation.check();
   const bool pins = storage != SPILLWAY_STORAGE_PAGEABLE;
-  const auto pin = [&] { device.failures().pass(FailurePoint::kPinning, "pin"); };
   TwinCheck* twins = device.twin_check();
   if (twins && storage == SPILLWAY_STORAGE_MAPPED) {
     extent_.emplace(device.host_memory_file().take(round_up(bytes, MemoryFile::page_bytes())));
     mapping_.emplace(Mapping::of(*extent_));
     guarded_.emplace(Mapping::of(*extent_));
     allocation.took(bytes);
-    pin();
   } else {
     region_.emplace(HostRegion::for_buffer(bytes));
     // Pageable memory gets its pages when it is written, as everywhere; nobody can wait for that here.
     if (pins)
-      region_->touch(allocation, {}, pin);
+      region_->touch(allocation, {});
     else
       allocation.took(bytes);
   }
-  if (pins) allocation.check();
+  if (pins) {
+    device.failures().pass(FailurePoint::kPinning, "pin");
+    allocation.check();
+  }
   data_ = mapping_ ? mapping_->data() : region_->data();
   kernel_data_ = guarded_ ? guarded_->data() : data_;
   if (twins) history_ = std::make_unique<AccessHistory>(bytes, true);

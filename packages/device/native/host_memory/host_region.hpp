@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "host_allocation.hpp"
@@ -26,10 +25,8 @@ class HostRegion {
   uint64_t bytes() const { return bytes_; }
 
   /// Gives every page memory, zeroed, on several threads, each on one of `cpus`; on any when there are none. Tells
-  /// `allocation` how far it is. One of the threads calls `pin`, once, while the others still touch: it may go over the
-  /// memory from its start to its end. Throws what that throws, and AllocationCancelled soon after `allocation` was
-  /// cancelled, though not while `pin` runs. What `pin` did is the caller's to undo then; no thread is left.
-  void touch(HostAllocation& allocation, const std::vector<int>& cpus, const std::function<void()>& pin);
+  /// `allocation` how far it is, and throws AllocationCancelled soon after that was cancelled.
+  void touch(HostAllocation& allocation, const std::vector<int>& cpus);
   /// A part, on the calling thread.
   void touch_here(uint64_t offset, uint64_t bytes);
 
