@@ -14,8 +14,8 @@ import { layerBytes, layerSlabBytes, layers } from './specs.js'
 
 const plan = { kvCacheBytes: 3000, workspaceBytes: 500 }
 const page = 4096
-// By hand: four slabs of a page each, the plan, and room for the old and new parameters of one module during post-load processing.
-const everything = 4 * page + 3000 + 500 + 2 * page
+// By hand: four slabs of a page each, caches and workspace of one each, and room for the old and new parameters of one module during post-load processing.
+const everything = 4 * page + 2 * page + 2 * page
 
 interface Made {
   readonly offloader: Offloader
@@ -156,3 +156,20 @@ test('a chosen backend that needs pinned memory is refused where memory is not p
     await using offloader = await createOffloader({ device, compute, backends: [configure(auto)], pin: 'off', plan })
     expect((await rejected(offloader.wrapModules(layers(4)))).code).toBe('SPILLWAY_PIN_REQUIRED')
   }, 4 * page))
+
+test('options that have no effect, because everything fits, are a warning', () =>
+  withDevice(async (fixture) => {
+    const seen: (Error & { code?: string })[] = []
+    const listen = (warning: Error): number => seen.push(warning)
+    process.on('warning', listen)
+    const { offloader } = await create(fixture, undefined, { resident: 1 })
+    await offloader.wrapModules(layers(4))
+    const { offloader: plain } = await create(fixture)
+    await new Promise((resolve) => setImmediate(resolve))
+    process.off('warning', listen)
+    expect(seen).toHaveLength(1)
+    expect(seen[0]).toMatchObject({ name: 'SpillwayWarning', code: 'SPILLWAY_OPTION_IGNORED' })
+    expect(seen[0]!.message).toMatch(/auto keeps everything on the device.*--resident.*backend prefetch/)
+    await offloader.dispose()
+    await plain.dispose()
+  }, everything))

@@ -17,6 +17,8 @@ const create = (
   resident = 0,
 ): Promise<Offloader> => createOffloader({ device, compute, backends: [configure(backend, { resident })] })
 
+const onloads = { forwards: 0, failedForwards: 0, onloads: 0, capturedOnloads: 0, demandOnloads: 0, resets: 0 }
+
 describe('statistics', () => {
   const lying = (change: (stats: ReturnType<OffloaderSteps['stats']>) => unknown): PlacementBackend<HostSlotsOptions> =>
     broken((steps) => {
@@ -37,6 +39,19 @@ describe('statistics', () => {
       (s) => ({ ...s, onloadedBytes: undefined }),
     ],
     ['nothing', 'SPILLWAY_BACKEND_MISBEHAVED', /stats returned null/, () => null],
+    ['onloads of nothing', 'SPILLWAY_BACKEND_MISBEHAVED', /forwards is undefined/, (s) => ({ ...s, onloads: null })],
+    [
+      'onloads of no modules',
+      'SPILLWAY_BACKEND_MISBEHAVED',
+      /no list of modules/,
+      (s) => ({ ...s, onloads: { ...onloads, modules: {} } }),
+    ],
+    [
+      'an onload less than none',
+      'SPILLWAY_BACKEND_MISBEHAVED',
+      /onloads of a module: onloads is -1/,
+      (s) => ({ ...s, onloads: { ...onloads, modules: [{ module: 'a', bytes: 1, onloads: -1, demandOnloads: 0 }] } }),
+    ],
   ])('%s', (_, code, text, change) =>
     withDevice(async (fixture) => {
       const offloader = await create(fixture, lying(change), 1)
@@ -117,6 +132,114 @@ describe('statistics', () => {
       const offloader = await create(fixture, backend)
       await offloader.wrapModules(layers(2))
       expect(thrown(() => offloader.stats()).message).toContain('pinned and pageable')
+      await offloader.dispose()
+    }))
+})
+
+describe('a forecast', () => {
+  const times = { module: 'layers.0', linkMs: 1, waitMs: 0, hiddenFraction: 1 }
+  const forecasting = (forecast: () => unknown): PlacementBackend<HostSlotsOptions> =>
+    broken(() => ({ forecast: forecast as NonNullable<OffloaderSteps['forecast']> }))
+
+  test.each<[string, RegExp, unknown]>([
+    ['of nothing', /slotBytes is a list/, null],
+    ['of slots of no size', /slotBytes is a list/, { slotBytes: [-1], slotOf: new Map() }],
+    ['of slots that are not there', /slotOf is a map/, { slotBytes: [8], slotOf: new Map([['layers.0', 1]]) }],
+    ['of no time', /times of a step/, { slotBytes: [], slotOf: new Map(), step: { stepMs: Number.NaN, modules: [] } }],
+    [
+      'that hides more than all',
+      /times of a module/,
+      { slotBytes: [], slotOf: new Map(), step: { stepMs: 1, modules: [{ ...times, hiddenFraction: 1.5 }] } },
+    ],
+    [
+      'that cannot be read',
+      /cannot be read/,
+      {
+        get slotBytes() {
+          throw new Error('hostile')
+        },
+      },
+    ],
+  ])('%s is refused', (_, text, value) =>
+    withDevice(async (fixture) => {
+      const offloader = await create(
+        fixture,
+        forecasting(() => value),
+      )
+      await offloader.wrapModules(layers(1))
+      const error = thrown(() => offloader.explain())
+      expect(error.code).toBe('SPILLWAY_BACKEND_MISBEHAVED')
+      expect(error.message).toMatch(text)
+      await offloader.dispose()
+    }),
+  )
+
+  test('that throws is wrapped, and times that a caller made up are refused as its own fault', () =>
+    withDevice(async (fixture) => {
+      const offloader = await create(
+        fixture,
+        forecasting(() => {
+          throw new Error('inside')
+        }),
+      )
+      await offloader.wrapModules(layers(1))
+      expect(thrown(() => offloader.explain())).toMatchObject({
+        code: 'SPILLWAY_BACKEND_FAILED',
+        cause: { message: 'inside' },
+      })
+      for (const measured of [
+        null,
+        3,
+        { stepMs: -1, modules: [] },
+        { stepMs: 1, modules: [{ ...times, waitMs: '1' }] },
+      ]) {
+        expect(thrown(() => offloader.explain({ measured: measured as never })).code).toBe('SPILLWAY_INVALID_ARGUMENT')
+      }
+      await offloader.dispose()
+    }))
+})
+
+describe('a trace', () => {
+  const tracing = (stop: () => unknown): PlacementBackend<HostSlotsOptions> =>
+    broken(() => ({ tracer: { start() {}, stop: stop as () => [] } }))
+  const event = { lane: 'copy', module: 'layers.0', startMs: 1, endMs: 2 }
+
+  test.each<[string, unknown]>([
+    ['of nothing', undefined],
+    ['of no event', [null]],
+    ['of another lane', [{ ...event, lane: 'rest' }]],
+    ['of nobody', [{ ...event, module: 3 }]],
+    ['that ends before it begins', [{ ...event, endMs: 0 }]],
+    ['of no time', [{ ...event, startMs: Number.NaN }]],
+  ])('%s is refused', (_, value) =>
+    withDevice(async (fixture) => {
+      const offloader = await create(
+        fixture,
+        tracing(() => value),
+      )
+      await offloader.wrapModules(layers(1))
+      await offloader.postInit()
+      const error = await rejected(offloader.trace(() => undefined))
+      expect(error.code).toBe('SPILLWAY_BACKEND_MISBEHAVED')
+      await offloader.dispose()
+    }),
+  )
+
+  test('that cannot be ended is wrapped, and does not stand in the way of the next one', () =>
+    withDevice(async (fixture) => {
+      let stops = 0
+      const offloader = await create(
+        fixture,
+        tracing(() => {
+          if (stops++ === 0) throw new Error('inside')
+          return [event]
+        }),
+      )
+      await offloader.wrapModules(layers(1))
+      await offloader.postInit()
+      const error = await rejected(offloader.trace(() => undefined))
+      expect(error).toMatchObject({ code: 'SPILLWAY_BACKEND_FAILED', cause: { message: 'inside' } })
+      expect(await offloader.trace(() => 'result')).toEqual({ result: 'result', events: [event] })
       await offloader.dispose()
     }))
 })

@@ -177,21 +177,25 @@ describe.each(devices)('%s', (_, deviceOptions) => {
 
 test('asleep, a replay is refused as a forward is, and awake again the next text is right', async () => {
   const { residency, steps } = shelved()
-  await withModel({ check: true }, { offload: [configure(prefetch), residency], pin: 'on' }, async (model, device) => {
-    await decode(model, prompt, { maxTokens })
-    const generation = model.generate(prompt, { temperature: 0, maxTokens })
-    for (let count = 0; count < 3; count++) await generation.next()
-    const { graphLaunches } = device.counters()
-    await steps().sleep({ level: 1, tags: ['weights'] })
-    await expect(generation.next()).rejects.toMatchObject({
-      code: 'SPILLWAY_ASLEEP',
-      details: { call: 'decode', tags: ['weights'] },
-    })
-    expect(device.counters().graphLaunches).toBe(graphLaunches)
-    await steps().wake()
-    expect(await decode(model, prompt, { maxTokens })).toEqual(eager)
-    expect(device.counters().graphLaunches).toBeGreaterThan(graphLaunches)
-  })
+  await withModel(
+    { check: true },
+    { offload: [configure(prefetch, { groupSize: 1 }), residency], pin: 'on' },
+    async (model, device) => {
+      await decode(model, prompt, { maxTokens })
+      const generation = model.generate(prompt, { temperature: 0, maxTokens })
+      for (let count = 0; count < 3; count++) await generation.next()
+      const { graphLaunches } = device.counters()
+      await steps().sleep({ level: 1, tags: ['weights'] })
+      await expect(generation.next()).rejects.toMatchObject({
+        code: 'SPILLWAY_ASLEEP',
+        details: { call: 'decode', tags: ['weights'] },
+      })
+      expect(device.counters().graphLaunches).toBe(graphLaunches)
+      await steps().wake()
+      expect(await decode(model, prompt, { maxTokens })).toEqual(eager)
+      expect(device.counters().graphLaunches).toBeGreaterThan(graphLaunches)
+    },
+  )
 })
 
 test('a backend that auto chose and that cannot be captured: eager from the first try on', async () => {

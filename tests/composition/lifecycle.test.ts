@@ -16,6 +16,7 @@ const calls: Readonly<Record<string, Call>> = {
   forward: (offloader, { compute }) => offloader.forward(compute, () => undefined),
   planKernel: (offloader) =>
     offloader.planKernel({ kind: 'linear', maxRows: 1, input: 'f32', output: 'f32', weight: {} as never }),
+  explain: (offloader) => offloader.explain(),
   stats: (offloader) => offloader.stats(),
   settledStats: (offloader) => offloader.settledStats(),
   memory: (offloader, { compute }) =>
@@ -27,8 +28,8 @@ const calls: Readonly<Record<string, Call>> = {
 const always = ['stats', 'settledStats', 'memory']
 const allowed: Readonly<Record<string, readonly string[]>> = {
   new: ['wrapModules', ...always],
-  wrapped: ['wrapModules', 'replaceParameters', 'postInit', ...always],
-  ready: ['beginForward', 'forward', 'planKernel', ...always],
+  wrapped: ['wrapModules', 'replaceParameters', 'postInit', 'explain', ...always],
+  ready: ['beginForward', 'forward', 'planKernel', 'explain', ...always],
   failed: always,
   disposed: [],
 }

@@ -325,7 +325,7 @@ describe('a placement backend with a stream of its own', () => {
     const offloader = await createOffloader({
       device,
       compute,
-      backends: [configure(prefetch, { prefetchStep: 2 }), configure(backend)],
+      backends: [configure(prefetch, { groupSize: 1, prefetchStep: 2 }), configure(backend)],
     })
     await offloader.wrapModules(layers(4))
     await offloader.postInit()

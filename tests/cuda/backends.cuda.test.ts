@@ -8,9 +8,9 @@ import { cudaAbilities, describeOnCuda, openCuda } from './on-cuda.js'
 
 const backends: readonly ConfiguredBackend[] = [
   configure(none),
-  configure(prefetch),
+  configure(prefetch, { groupSize: 1 }),
   configure(prefetch, { groupSize: 3, numInGroup: 2, prefetchStep: 3 }),
-  configure(prefetch, { prefetchStep: 8 }),
+  configure(prefetch, { groupSize: 1, prefetchStep: 8 }),
   configure(createAutoBackend({ loadPrefetch: async () => prefetch, options: prefetch.options })),
   configure(ring),
   configure(pool),

@@ -27,6 +27,7 @@ function onlyObject(stdout: string): unknown {
   return JSON.parse(stdout) as unknown
 }
 
+const offloaded = ['--offload-backend', 'prefetch', '--offload-group-size', '1']
 const small = ['--context-length', '128', '--max-tokens', '12', '--seed', '5']
 const capped = [...small, '--device-memory', '4MiB']
 
@@ -66,7 +67,7 @@ test('more than the device has: none fails with a code, prefetch and auto write 
 test('--enforce-eager writes the same text without a graph', async () => {
   const [replayed, eager] = await Promise.all(
     [[], ['--enforce-eager']].map(async (words) => {
-      const { stdout } = await spillway(['run', '--json', ...small, '--offload-backend', 'prefetch', ...words])
+      const { stdout } = await spillway(['run', '--json', ...small, ...offloaded, ...words])
       return onlyObject(stdout) as RunObject
     }),
   )
@@ -110,7 +111,7 @@ test('dummy weights need config.json alone', async () => {
     dtype: 'bfloat16',
   }
   writeFileSync(join(directory, 'config.json'), JSON.stringify(config))
-  const words = ['run', '--json', '--model', directory, '--load-format', 'dummy', '--offload-backend', 'prefetch']
+  const words = ['run', '--json', '--model', directory, '--load-format', 'dummy', ...offloaded]
   const { status, stdout } = await spillway([...words, '--max-tokens', '5', '--seed', '1'])
   expect(status).toBe(0)
   expect((onlyObject(stdout) as RunObject).tokens).toHaveLength(5)
@@ -197,7 +198,7 @@ test('Ctrl-C leaves cleanly', async () => {
 })
 
 test('logits: one row a token, and where each is largest', async () => {
-  const { status, stdout } = await spillway(['logits', '--tokens', '0,5,9', '--json', '--offload-backend', 'prefetch'])
+  const { status, stdout } = await spillway(['logits', '--tokens', '0,5,9', '--json', ...offloaded])
   expect(status).toBe(0)
   const { logits, argmax } = onlyObject(stdout) as { logits: number[][]; argmax: number[] }
   expect(logits.map((row) => row.length)).toEqual([2048, 2048, 2048])

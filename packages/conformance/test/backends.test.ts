@@ -10,7 +10,7 @@ import { inOrder, ring } from './backends/ring.js'
 
 const correct: readonly ConfiguredBackend[] = [
   configure(none),
-  configure(prefetch),
+  configure(prefetch, { groupSize: 1 }),
   configure(ring),
   configure(inOrder),
   configure(pool),
@@ -18,8 +18,8 @@ const correct: readonly ConfiguredBackend[] = [
 ]
 const others: readonly ConfiguredBackend[] = [
   configure(prefetch, { groupSize: 3, numInGroup: 2, prefetchStep: 3 }),
-  configure(prefetch, { prefetchStep: 1 }),
-  configure(prefetch, { prefetchStep: 8 }),
+  configure(prefetch, { groupSize: 1, prefetchStep: 1 }),
+  configure(prefetch, { groupSize: 1, prefetchStep: 8 }),
   configure(ring, { slots: 1 }),
   configure(ring, { slots: 20 }),
   configure(inOrder, { slots: 1 }),

@@ -1,21 +1,26 @@
 import type {
   BackendContext,
   ForwardSteps,
+  ForwardTracer,
   OffloadBackend,
   OffloaderSteps,
+  OffloadForecast,
   OffloadStats,
   PlacementBackend,
+  StepRates,
 } from './backend.js'
 import { checkBackend } from './backend-value.js'
 import { formatBytes } from './bytes.js'
 import { notSupported, requirePinning } from './composition.js'
 import type { Stream } from './device.js'
 import { isSpillwayError, messageOf, SpillwayError } from './errors.js'
-import { type ModuleSpec, ownParameters, type PlacedModule, type Replacement, slabLayout } from './module.js'
+import type { ModuleSpec, PlacedModule, Replacement } from './module.js'
 import { none } from './none.js'
 import type { OptionSpecs } from './option-spec.js'
-import { parseOptions } from './options.js'
+import { flagName, parseOptions } from './options.js'
+import { decideResident } from './resident-plan.js'
 import { checkOffloaderSteps } from './steps-check.js'
+import { warn } from './warning.js'
 
 export interface AutoBackendOptions {
   /** Called only when the weights do not fit. */
@@ -38,24 +43,6 @@ export function createAutoBackend(options: AutoBackendOptions): PlacementBackend
     create: async (context: BackendContext, config: Readonly<Record<string, unknown>>): Promise<OffloaderSteps> =>
       new AutoSteps(context, options, config),
   })
-}
-
-/** No device takes its memory in smaller pieces: hundreds of slabs would add up to a wrong answer. */
-const pageBytes = 4096
-
-/**
- * Device bytes that placing everything would take: the slabs, the caches and the workspace, and twice the largest slab,
- * because post-load processing holds a module's old and new parameters at once.
- */
-export function residentPlanBytes(specs: readonly ModuleSpec[], plan: BackendContext['plan']): number {
-  let sum = 0
-  let largest = 0
-  for (const spec of specs) {
-    const bytes = Math.ceil(slabLayout(ownParameters(spec)).bytes / pageBytes) * pageBytes
-    sum += bytes
-    largest = Math.max(largest, bytes)
-  }
-  return sum + plan.kvCacheBytes + plan.workspaceBytes + 2 * largest
 }
 
 interface Choice {
@@ -121,6 +108,14 @@ class AutoSteps implements OffloaderSteps {
     return this.#choice?.steps.stats() ?? { offloadedBytes: 0, residentBytes: 0, slotBytes: 0, onloadedBytes: 0 }
   }
 
+  get tracer(): ForwardTracer | undefined {
+    return this.#choice?.steps.tracer
+  }
+
+  forecast(rates?: StepRates): OffloadForecast {
+    return this.#choice?.steps.forecast?.(rates) ?? { slotBytes: [], slotOf: new Map() }
+  }
+
   async synchronize(options?: { readonly signal?: AbortSignal }): Promise<void> {
     await this.#choice?.steps.synchronize?.(options)
   }
@@ -131,6 +126,20 @@ class AutoSteps implements OffloaderSteps {
     await choice?.steps.dispose()
   }
 
+  #warnOfIgnoredOptions(): void {
+    const given = Object.entries(this.#options.options).filter(([key, spec]) => {
+      const value = this.#config[key]
+      return value !== undefined && JSON.stringify(value) !== JSON.stringify(spec.default)
+    })
+    if (given.length === 0) return
+    const flags = given.map(([key, spec]) => `--${flagName(key, spec)}`)
+    warn(
+      'SPILLWAY_OPTION_IGNORED',
+      `auto keeps everything on the device, where it fits, and ignores ${flags.join(', ')}; ` +
+        'to offload all the same, choose the backend prefetch',
+    )
+  }
+
   #chosen(): Choice {
     if (this.#choice !== undefined) return this.#choice
     throw new SpillwayError('SPILLWAY_INVALID_STATE', 'auto has placed nothing yet; call wrapModules first')
@@ -138,9 +147,9 @@ class AutoSteps implements OffloaderSteps {
 
   async #choose(specs: readonly ModuleSpec[]): Promise<Choice> {
     const { budget, plan } = this.#context
-    const needed = residentPlanBytes(specs, plan)
-    const free = budget.availableBytes
-    if (needed <= free) {
+    const { resident, neededBytes, availableBytes } = decideResident(specs, plan, budget)
+    if (resident) {
+      this.#warnOfIgnoredOptions()
       return { name: none.name, graphs: true, steps: await none.create(this.#context, {}) }
     }
     let loaded: OffloadBackend<never>
@@ -149,7 +158,7 @@ class AutoSteps implements OffloaderSteps {
     } catch (cause) {
       throw new SpillwayError(
         isSpillwayError(cause) ? cause.code : 'SPILLWAY_BACKEND_FAILED',
-        `the weights do not fit on the device (${formatBytes(needed)} needed, ${formatBytes(free)} free), and prefetch, ` +
+        `the weights do not fit on the device (${formatBytes(neededBytes)} needed, ${formatBytes(availableBytes)} free), and prefetch, ` +
           `which would make them fit, did not load: ${messageOf(cause)}`,
         { cause },
       )

@@ -3,6 +3,7 @@ import type { ModuleSpec, Parameter, PlacedModule, Replacement } from './module.
 import type { OptionSpecs } from './option-spec.js'
 import type { PinDecision } from './pin-memory.js'
 import type { DType, TensorView } from './tensor.js'
+import type { TraceEvent } from './trace.js'
 
 export type Tag = 'weights' | 'kv_cache' | 'workspace' | 'runtime' | (string & {})
 
@@ -36,6 +37,11 @@ export interface HostArena {
 export interface MemoryPlan {
   readonly kvCacheBytes: number
   readonly workspaceBytes: number
+  /**
+   * The most that `replaceParameters` takes at once beside what is placed: new slabs, and tensors on the way into them.
+   * Default: twice the largest module.
+   */
+  readonly postLoadBytes?: number
 }
 
 export interface BackendContext {
@@ -97,6 +103,66 @@ export interface OffloadStats {
   readonly slotBytes: number
   /** Bytes copied from host to slots so far. */
   readonly onloadedBytes: number
+  /** Of a backend that copies modules ahead of their use. */
+  readonly onloads?: OnloadStats
+}
+
+/** Counts since the offloader was made. What replays of a graph do is not among them. */
+export interface OnloadStats {
+  /** Forwards that began, captured ones included, and how many of them were broken off. */
+  readonly forwards: number
+  readonly failedForwards: number
+  /** Copies enqueued outside of captures, and those recorded into captures. */
+  readonly onloads: number
+  readonly capturedOnloads: number
+  /** Of both: begun only when the module was about to run, because modules came out of order, again, or not at all. */
+  readonly demandOnloads: number
+  /** Forwards that ended elsewhere than the next one begins, so that the first modules were copied once more. */
+  readonly resets: number
+  /** Those with parameters on the host, in the order of the forward. Captured copies are not counted. */
+  readonly modules: readonly ModuleOnloads[]
+}
+
+export interface ModuleOnloads {
+  readonly module: string
+  /** Of one onload. */
+  readonly bytes: number
+  readonly onloads: number
+  readonly demandOnloads: number
+}
+
+/** What a forward is predicted from. */
+export interface StepRates {
+  readonly linkBytesPerSecond: number
+  /** Milliseconds that the module's kernels take when nothing is waited for. */
+  computeMs(module: string): number
+}
+
+/** What a backend is going to do. */
+export interface OffloadForecast {
+  /** Device bytes of each slot. */
+  readonly slotBytes: readonly number[]
+  /** Number of the slot that an offloaded module is read from. */
+  readonly slotOf: ReadonlyMap<string, number>
+  /** Present when rates were given. */
+  readonly step?: StepForecast
+}
+
+/** One forward among others like it, in milliseconds. */
+export interface StepForecast {
+  readonly stepMs: number
+  /** In the order of the forward. */
+  readonly modules: readonly ModuleTimes[]
+}
+
+export interface ModuleTimes {
+  readonly module: string
+  /** What its onload takes on the link. 0: it is not copied again. */
+  readonly linkMs: number
+  /** How long its kernels wait for its onload when everything before them is done. */
+  readonly waitMs: number
+  /** The share of `linkMs` that nobody waits for: 1 when `waitMs` is 0, never below 0. */
+  readonly hiddenFraction: number
 }
 
 /** Written by placement backends; core wraps it as Offloader (state machine, checks, error wrapping, sleep gate). */
@@ -129,11 +195,26 @@ export interface OffloaderSteps {
   readonly reloadable?: Reloadable
   stats(): OffloadStats
   /**
+   * What is going to happen to what is placed, from `wrapModules` on; takes no memory. Leave it out when nothing is
+   * copied ahead.
+   */
+  forecast?(rates?: StepRates): OffloadForecast
+  /** Leave it out when times cannot be told. */
+  readonly tracer?: ForwardTracer | undefined
+  /**
    * Settles when streams of the backend's own have done everything: its memory may be taken away after that. Leave it out
    * when the backend only uses streams that it is given.
    */
   synchronize?(options?: { readonly signal?: AbortSignal }): Promise<void>
   dispose(): Promise<void>
+}
+
+/** Notes when work of forwards outside of captures is done. */
+export interface ForwardTracer {
+  /** Begins anew. */
+  start(): void
+  /** Ends it; what was enqueued since is done. Returns what there was. */
+  stop(): readonly TraceEvent[]
 }
 
 /** Enqueue only: no promise, no allocation. */

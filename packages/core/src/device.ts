@@ -103,6 +103,8 @@ export interface DeviceBudget {
   readonly cachedBytes: number
   /** What an allocation could get now, cached bytes included: no more than the limit, and other processes, leave. */
   readonly availableBytes: number
+  /** What memory is had in: plans round up to it. Default: 4096. */
+  readonly granuleBytes?: number
   /** Live bytes by tag. */
   readonly usedBytesByTag: Readonly<Record<string, number>>
 }

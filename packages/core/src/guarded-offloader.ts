@@ -3,6 +3,7 @@ import { checkSignal, readOptions } from './call-options.js'
 import { notSupported } from './composition.js'
 import type { Stream } from './device.js'
 import { isSpillwayError, messageOf, SpillwayError, throwIfAborted, toSpillwayError } from './errors.js'
+import type { Explanation } from './explanation.js'
 import { checkForwardBody, readCapturing, refusePromise } from './forward-arguments.js'
 import { type ForwardBody, ForwardScope } from './forward-scope.js'
 import { GuardedResidency } from './guarded-residency.js'
@@ -10,11 +11,12 @@ import type { Lifecycle, LifecycleState } from './lifecycle.js'
 import type { ModuleSpec, PlacedModule, Replacement } from './module.js'
 import { checkModuleSpecs, checkReplacements, invalidSpec } from './module-spec-check.js'
 import { OffloadAccount } from './offload-account.js'
-import type { Offloader, OffloaderStats } from './offloader.js'
+import type { ExplainOptions, Offloader, OffloaderStats } from './offloader.js'
 import { closeBackends, type OpenedBackends } from './opened-backends.js'
 import type { PinDecision } from './pin-memory.js'
 import { printable } from './printable.js'
 import { checkForwardSteps, checkKernelPlan } from './steps-check.js'
+import type { TraceEvent } from './trace.js'
 
 const alive: readonly LifecycleState[] = ['new', 'wrapped', 'ready', 'failed']
 
@@ -187,6 +189,24 @@ export class GuardedOffloader implements Offloader {
     const stats = this.stats()
     if (this.#allForwardsOk) this.#account.checkOnloaded(stats)
     return stats
+  }
+
+  explain(options?: ExplainOptions): Explanation {
+    this.#lifecycle.require('explain', ['wrapped', 'ready'])
+    return this.#account.explain(this.names, options)
+  }
+
+  async trace<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly events: readonly TraceEvent[] }> {
+    this.#lifecycle.require('trace', ['ready'])
+    const tracer = this.#account.beginTrace()
+    try {
+      const result = await body()
+      this.#lifecycle.require('trace', ['ready'])
+      await this.#synchronize()
+      return { result, events: tracer.end() }
+    } finally {
+      tracer.close()
+    }
   }
 
   dispose(): Promise<void> {

@@ -8,16 +8,20 @@ import type {
   MemorySource,
   OffloaderSteps,
   OffloadStats,
+  StepForecast,
+  StepRates,
   Tag,
 } from './backend.js'
 import type { Device, Stream } from './device.js'
 import type { Environment } from './environment.js'
+import type { Explanation } from './explanation.js'
 import type { ForwardBody } from './forward-scope.js'
 import { GuardedOffloader } from './guarded-offloader.js'
 import type { OffloaderResidency } from './guarded-residency.js'
 import type { ModuleSpec, PlacedModule } from './module.js'
 import { openBackends } from './opened-backends.js'
 import type { PinDecision, PinSetting } from './pin-memory.js'
+import type { TraceEvent } from './trace.js'
 
 export interface OffloaderOptions {
   readonly device: Device
@@ -31,6 +35,12 @@ export interface OffloaderOptions {
   readonly plan?: MemoryPlan
   /** Default: what the environment variables say. */
   readonly environment?: Pick<Environment, 'pinMemoryDisabledBy'>
+}
+
+export interface ExplainOptions {
+  readonly rates?: StepRates
+  /** From `timesOf`, where something measured times on the device. */
+  readonly measured?: StepForecast
 }
 
 export interface OffloaderStats extends OffloadStats {
@@ -91,6 +101,18 @@ export interface Offloader extends AsyncDisposable {
   stats(): OffloaderStats
   /** `stats` once the streams that forwards used are idle, `onloadedBytes` held against the device's counters too. */
   settledStats(options?: { readonly signal?: AbortSignal }): Promise<OffloaderStats>
+  /**
+   * What lies where, the memory it is planned to take and takes, and with `rates` what a forward is going to cost, beside
+   * what it did cost where there is a measurement. From `wrapModules` on, so that a user can see it before the bytes are
+   * loaded; `formatExplanation` makes a table of it.
+   */
+  explain(options?: ExplainOptions): Explanation
+  /**
+   * Runs `body` and notes when the forwards in it computed, copied and waited, as the host sees it: some 10 µs apart. Not
+   * what replays of graphs do. `chromeTrace` and `timesOf` make something of it. Rejects with SPILLWAY_NOT_SUPPORTED
+   * where the backend cannot tell, and with what `body` rejects with.
+   */
+  trace<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly events: readonly TraceEvent[] }>
   /** Stops what is running, ends an open forward with ok=false, then frees everything. Again: the same promise. */
   dispose(): Promise<void>
 }

@@ -30,6 +30,7 @@ export interface OpenedBackends {
   readonly hostToDeviceBytesBefore: number
   readonly placement: OpenedBackend<OffloaderSteps>
   readonly residency: OpenedBackend<ResidencySteps> | undefined
+  readonly plan: BackendContext['plan']
   /** For the engine: through the residency backend when there is one. */
   readonly memory: (tag: Tag) => MemorySource
   readonly host: HostArena
@@ -128,6 +129,7 @@ export async function openBackends(options: OffloaderOptions): Promise<OpenedBac
       hostToDeviceBytesBefore,
       placement,
       residency,
+      plan,
       memory: (tag) => countedSource(engine, tag),
       host: hostArena(device, pinning, new LiveBuffers(), check),
     }
@@ -139,10 +141,12 @@ export async function openBackends(options: OffloaderOptions): Promise<OpenedBac
 }
 
 function checkPlan(plan: OffloaderOptions['plan'] = { kvCacheBytes: 0, workspaceBytes: 0 }): BackendContext['plan'] {
-  const { kvCacheBytes, workspaceBytes } = readOptions(plan, 'plan', ['kvCacheBytes', 'workspaceBytes'])
+  const given = readOptions(plan, 'plan', ['kvCacheBytes', 'workspaceBytes', 'postLoadBytes'])
+  const { kvCacheBytes, workspaceBytes, postLoadBytes } = given
   return Object.freeze({
     kvCacheBytes: planBytes('kvCacheBytes', kvCacheBytes),
     workspaceBytes: planBytes('workspaceBytes', workspaceBytes),
+    ...(postLoadBytes === undefined ? {} : { postLoadBytes: planBytes('postLoadBytes', postLoadBytes) }),
   })
 }
 

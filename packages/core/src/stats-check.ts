@@ -1,4 +1,4 @@
-import type { OffloadStats } from './backend.js'
+import type { ModuleOnloads, OffloadStats, OnloadStats } from './backend.js'
 import { SpillwayError } from './errors.js'
 import type { Parameter } from './module.js'
 import { printable } from './printable.js'
@@ -23,7 +23,47 @@ export function readStats(value: unknown, backend: string): OffloadStats {
       throw misbehaved(backend, `stats: ${name} is ${printable(bytes)}, not a number of bytes`)
     }
   }
-  return stats as unknown as OffloadStats
+  const { onloads } = value as { onloads?: unknown }
+  return {
+    ...(stats as unknown as OffloadStats),
+    ...(onloads === undefined ? {} : { onloads: readOnloads(onloads, backend) }),
+  }
+}
+
+const onloadCounts = ['forwards', 'failedForwards', 'onloads', 'capturedOnloads', 'demandOnloads', 'resets'] as const
+const moduleCounts = ['bytes', 'onloads', 'demandOnloads'] as const
+
+function readOnloads(value: unknown, backend: string): OnloadStats {
+  const counts = readCounts(value, onloadCounts, 'stats: onloads', backend)
+  const { modules } = value as { modules?: unknown }
+  if (!Array.isArray(modules)) throw misbehaved(backend, 'stats: onloads has no list of modules')
+  return Object.freeze({
+    ...counts,
+    modules: Object.freeze(
+      (modules as readonly unknown[]).map((entry): ModuleOnloads => {
+        const read = readCounts(entry, moduleCounts, 'stats: onloads of a module', backend)
+        return Object.freeze({ module: String((entry as { module?: unknown }).module), ...read })
+      }),
+    ),
+  })
+}
+
+function readCounts<K extends string>(
+  value: unknown,
+  names: readonly K[],
+  what: string,
+  backend: string,
+): Readonly<Record<K, number>> {
+  const given = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
+  const counts = {} as Record<K, number>
+  for (const name of names) {
+    const count = given[name]
+    if (!Number.isSafeInteger(count) || (count as number) < 0) {
+      throw misbehaved(backend, `${what}: ${name} is ${printable(count)}, not a count`)
+    }
+    counts[name] = count as number
+  }
+  return counts
 }
 
 /** Throws SPILLWAY_STATS_MISMATCH naming the figure, what the backend says and what was counted. */

@@ -1,13 +1,13 @@
 import { expect, test } from 'vitest'
 import {
   contiguousStride,
+  decideResident,
   elementCount,
   extentBytes,
   type ModuleSpec,
   ownParameters,
   type ParameterSpec,
   parameterBytes,
-  residentPlanBytes,
   slabLayout,
 } from '../src/index.js'
 import { thrown } from './thrown.js'
@@ -71,5 +71,18 @@ test('everything resident takes slabs in whole pages, caches, workspace and twic
     module('tied', [parameter('a', [1000], { tiedTo: 'small.a' })]),
   ]
   expect(ownParameters(specs[2]!)).toEqual([])
-  expect(residentPlanBytes(specs, { kvCacheBytes: 7, workspaceBytes: 11 })).toBe(4096 + 8192 + 7 + 11 + 2 * 8192)
+  const plan = { kvCacheBytes: 7, workspaceBytes: 11 }
+  const neededBytes = 4096 + 8192 + 2 * 4096 + 2 * 8192
+  expect(decideResident(specs, plan, { availableBytes: neededBytes })).toEqual({
+    resident: true,
+    neededBytes,
+    availableBytes: neededBytes,
+  })
+  expect(decideResident(specs, plan, { availableBytes: neededBytes - 1 }).resident).toBe(false)
+  const needed = (more: object, granuleBytes?: number): number =>
+    decideResident(specs, { ...plan, ...more }, { availableBytes: 0, ...(granuleBytes && { granuleBytes }) })
+      .neededBytes
+  expect(needed({ postLoadBytes: 1 })).toBe(neededBytes - 2 * 8192 + 1)
+  // A GPU has its memory in 2 MiB.
+  expect(needed({}, 2 ** 21)).toBe(6 * 2 ** 21)
 })

@@ -1,10 +1,15 @@
 import {
   contiguousStride,
+  type DeviceBudget,
   type DeviceBuffer,
   extentBytes,
   type HostBuffer,
+  type ModuleSpec,
   type Offloader,
+  ownParameters,
   type Parameter,
+  PhysicalBytes,
+  parameterBytes,
   type Replacement,
   type Stream,
   type TensorView,
@@ -25,6 +30,24 @@ const fusions = [
   },
   { from: ['mlp.gate_proj.weight', 'mlp.up_proj.weight'], to: 'mlp.gate_up_proj.weight' },
 ] as const
+
+/**
+ * Device bytes that joining the layers of a resident model takes at its peak: a layer's new slab, and, where `idleBytes`,
+ * what `idle` will have, are too few for the joined tensor, as much again: that tensor may get its memory out of the
+ * slab that the layer before gave back, which then is no room for a slab.
+ */
+export function fusionBytes(specs: readonly ModuleSpec[], idleBytes: number, budget: DeviceBudget): number {
+  const physical = new PhysicalBytes(budget)
+  let most = 0
+  for (const spec of specs) {
+    for (const { from } of fusions) {
+      const joined = parameterBytes(spec.parameters.filter(({ name }) => (from as readonly string[]).includes(name)))
+      if (joined === 0) continue
+      most = Math.max(most, physical.ofSlab(ownParameters(spec)) * (joined > idleBytes ? 2 : 1))
+    }
+  }
+  return most
+}
 
 export interface FuseOptions {
   readonly offloader: Offloader

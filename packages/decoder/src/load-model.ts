@@ -19,7 +19,7 @@ import { decideGraph } from './decode-graph.js'
 import { fillDummyWeights } from './dummy-weights.js'
 import { Evaluator } from './evaluator.js'
 import { Forward } from './forward.js'
-import { fuseLayer } from './fuse.js'
+import { fuseLayer, fusionBytes } from './fuse.js'
 import { Kernels } from './kernels.js'
 import { KvCache, KvCachePlan } from './kv-cache.js'
 import { LoadedModel, type Model, type ModelPlan } from './model.js'
@@ -136,7 +136,7 @@ async function load(directory: string, options: LoadModelOptions, resources: Res
       compute: stream,
       backends,
       pin: options.pin ?? 'auto',
-      plan,
+      plan: { ...plan, postLoadBytes: fusionBytes(specs, plan.kvCacheBytes, device.budget) },
     }),
   )
   await offloader.wrapModules(specs, withSignal(signal))

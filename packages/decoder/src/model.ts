@@ -1,10 +1,13 @@
 import { setMaxListeners } from 'node:events'
 import {
   type Device,
+  type ExplainOptions,
+  type Explanation,
   type Offloader,
   type OffloaderStats,
   printable,
   SpillwayError,
+  type TraceEvent,
   throwIfAborted,
 } from '@spillway/core'
 import type { DecoderConfig, WeightDType } from './config.js'
@@ -43,6 +46,10 @@ export interface Model extends AsyncDisposable {
    * forwards that were enqueued: what replays of the graph copy, `device.counters()` has.
    */
   stats(): OffloaderStats
+  /** What lies where and what a step costs, as `Offloader.explain`; `formatExplanation` makes a table of it. */
+  explain(options?: ExplainOptions): Explanation
+  /** As `Offloader.trace`. Of a model that was loaded with `enforceEager`: replays of its graph are not traced. */
+  trace<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly events: readonly TraceEvent[] }>
   /**
    * Logits after each of `tokens`, f32 [vocab] each. Throws SPILLWAY_DECODER_CONTEXT, SPILLWAY_DECODER_TOKEN,
    * SPILLWAY_DECODER_EMPTY_PROMPT, SPILLWAY_ABORTED.
@@ -114,6 +121,14 @@ export class LoadedModel implements Model {
 
   stats(): OffloaderStats {
     return this.#offloader.stats()
+  }
+
+  explain(options?: ExplainOptions): Explanation {
+    return this.#offloader.explain(options)
+  }
+
+  trace<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly events: readonly TraceEvent[] }> {
+    return this.#offloader.trace(body)
   }
 
   async logits(tokens: readonly number[], options: { readonly signal?: AbortSignal } = {}): Promise<Float32Array[]> {

@@ -16,6 +16,7 @@ struct Instance {
 /// What JavaScript holds; `ring` is null after close.
 struct RingBox {
   std::unique_ptr<Ring> ring;
+  std::shared_ptr<TraceLog> trace;  // of the trace begun last
 };
 
 RingBox& box_of(const Napi::Value& value) {
@@ -116,6 +117,51 @@ Napi::Value counters(const Napi::CallbackInfo& info) {
   result.Set("capturedOnloads", number(counters.captured_onloads));
   result.Set("demandOnloads", number(counters.demand_onloads));
   result.Set("resets", number(counters.resets));
+  result.Set("forwards", number(counters.forwards));
+  result.Set("failedForwards", number(counters.failed_forwards));
+  return result;
+}
+
+// elementCounters(ring): an object for each element
+Napi::Value element_counters(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const std::vector<ElementCounters>& counters = ring_of(info[0]).element_counters();
+  Napi::Array result = Napi::Array::New(env, counters.size());
+  for (uint32_t i = 0; i < counters.size(); ++i) {
+    Napi::Object element = Napi::Object::New(env);
+    element.Set("onloads", Napi::Number::New(env, static_cast<double>(counters[i].onloads)));
+    element.Set("demandOnloads", Napi::Number::New(env, static_cast<double>(counters[i].demand_onloads)));
+    result.Set(i, element);
+  }
+  return result;
+}
+
+// trace(ring, on): begins anew, or ends
+Napi::Value trace(const Napi::CallbackInfo& info) {
+  Ring& ring = ring_of(info[0]);
+  const bool on = info[1].ToBoolean();
+  if (on) box_of(info[0]).trace = std::make_shared<TraceLog>();
+  ring.trace(on ? box_of(info[0]).trace : nullptr);
+  return info.Env().Undefined();
+}
+
+// mark(ring, kind, label): on the stream of the open forward
+Napi::Value mark(const Napi::CallbackInfo& info) {
+  ring_of(info[0]).mark(to_uint32(info[1], "kind"), to_uint32(info[2], "label"));
+  return info.Env().Undefined();
+}
+
+// takeMarks(ring): kind, label and milliseconds of each mark, one after another
+Napi::Value take_marks(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const RingBox& box = box_of(info[0]);
+  const std::vector<TraceMark> marks = box.trace ? box.trace->take() : std::vector<TraceMark>{};
+  Napi::Float64Array result = Napi::Float64Array::New(env, 3 * marks.size());
+  for (size_t i = 0; i < marks.size(); ++i) {
+    result[3 * i] = marks[i].kind;
+    result[3 * i + 1] = marks[i].label;
+    result[3 * i + 2] = marks[i].ms;
+  }
   return result;
 }
 
@@ -136,6 +182,10 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_function<end>(env, exports, "end");
   export_function<rebuild>(env, exports, "rebuild");
   export_function<counters>(env, exports, "counters");
+  export_function<element_counters>(env, exports, "elementCounters");
+  export_function<trace>(env, exports, "trace");
+  export_function<mark>(env, exports, "mark");
+  export_function<take_marks>(env, exports, "takeMarks");
   export_function<close>(env, exports, "close");
   return exports;
 }

@@ -35,6 +35,7 @@ Ring::Ring(const spillway_api* api, spillway_stream* copy_stream, const std::vec
     if (shares_slot && slab.storage == SPILLWAY_STORAGE_PAGEABLE) copies_can_be_captured_ = false;
     elements_.push_back({Reference<spillway_buffer>::retain(api, elements[i].slab), bytes});
   }
+  element_counters_.resize(n);
   eager_fork_ = make_event();
   captured_fork_ = make_event();
   join_ = make_event();
@@ -92,6 +93,7 @@ void Ring::begin(spillway_stream* stream) {
   capturing_ = capturing;
   copy_stream_joined_ = false;
   open_ = true;
+  ++counters_.forwards;
 }
 
 void Ring::begin_captured_account() {
@@ -147,17 +149,23 @@ void Ring::before(uint32_t element) {
   check_element("ring_before", element);
   check_capture_unchanged("ring_before");
   Slot& slot = slot_of(element);
+  // Where there is nothing to wait for, a trace should not show that somebody waited for a microsecond.
+  const bool may_wait = copy_of(slot).element != element || !copy_of(slot).awaited;
+  if (may_wait) mark_on(stream_.get(), kTraceReached, element);
   if (copy_of(slot).element != element) {
     ++counters_.demand_onloads;
+    if (!capturing_) ++element_counters_[element].demand_onloads;
     onload(element);
   }
   await_copy(slot);
+  mark_on(stream_.get(), kTraceBegin, element);
 }
 
 void Ring::after(uint32_t element) {
   check_element("ring_after", element);
   check_capture_unchanged("ring_after");
   const auto elements = static_cast<uint32_t>(elements_.size());
+  mark_on(stream_.get(), kTraceEnd, element);
   const uint32_t next = next_element(element, elements, static_cast<uint32_t>(slots_.size()));
   if (copy_of(slot_of(next)).element != next) onload(next);
 }
@@ -167,6 +175,7 @@ void Ring::end(bool ok) {
     throw StatusError(SPILLWAY_STATUS_INVALID_ARGUMENT, "ring_end", "there is no open forward; begin one first");
   }
   open_ = false;
+  if (!ok) ++counters_.failed_forwards;
   if (is_capturing(stream_.get()) != capturing_) {
     // Nothing may be enqueued, and nothing has to be: the account is true, and the next forward goes by it.
     if (ok) check_capture_unchanged("ring_end");
@@ -197,8 +206,7 @@ void Ring::rebuild(uint32_t slot, spillway_stream* stream) {
   check(api_->event_record, last.done.get(), stream);
   last.element = element;
   last.awaited = false;  // whoever reads the slot or copies into it waits
-  ++counters_.onloads;
-  counters_.onloaded_bytes += elements_[element].bytes;
+  count_onload(element);
 }
 
 void Ring::await_copy(Slot& slot) {
@@ -223,7 +231,9 @@ void Ring::onload(uint32_t element) {
   check(api_->event_record, fork, stream_.get());
   check(api_->event_wait, fork, copy_stream_.get(), 0u);
   copy_stream_joined_ = capturing_;
+  mark_on(copy_stream_.get(), kTraceCopyBegin, element);
   enqueue_copy(element, copy_stream_.get());
+  mark_on(copy_stream_.get(), kTraceCopyEnd, element);
   check(api_->event_record, last.done.get(), copy_stream_.get());
   last.element = element;
   last.awaited = false;
@@ -231,9 +241,18 @@ void Ring::onload(uint32_t element) {
   if (capturing_) {
     ++counters_.captured_onloads;
   } else {
-    ++counters_.onloads;
-    counters_.onloaded_bytes += elements_[element].bytes;
+    count_onload(element);
   }
+}
+
+void Ring::mark(uint32_t kind, uint32_t label) {
+  if (open_) mark_on(stream_.get(), kind, label);
+}
+
+void Ring::count_onload(uint32_t element) {
+  ++counters_.onloads;
+  ++element_counters_[element].onloads;
+  counters_.onloaded_bytes += elements_[element].bytes;
 }
 
 void Ring::enqueue_copy(uint32_t element, spillway_stream* stream) {

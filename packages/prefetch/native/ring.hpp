@@ -5,8 +5,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <spillway/abi.hpp>
 #include <vector>
+
+#include "trace_log.hpp"
 
 namespace spillway::prefetch {
 
@@ -28,8 +31,25 @@ struct RingCounters {
   uint64_t onloads = 0;         // copies enqueued outside captures; replays of a graph are not seen here
   uint64_t onloaded_bytes = 0;  // of those
   uint64_t captured_onloads = 0;
-  uint64_t demand_onloads = 0;  // of both kinds: begun only when the element was about to be read
-  uint64_t resets = 0;          // ends of forwards that found a slot without its first element
+  uint64_t demand_onloads = 0;   // of both kinds: begun only when the element was about to be read
+  uint64_t resets = 0;           // ends of forwards that found a slot without its first element
+  uint64_t forwards = 0;         // that began, captured ones included
+  uint64_t failed_forwards = 0;  // of those: ended with ok false
+};
+
+/// Of one element, since the ring was made; captured copies are not counted.
+struct ElementCounters {
+  uint64_t onloads = 0;
+  uint64_t demand_onloads = 0;  // of those: begun only when the element was about to be read
+};
+
+/// Kinds of marks that a ring sets; their labels are elements.
+enum TraceKind : uint32_t {
+  kTraceReached = 0,    // everything before the element is done
+  kTraceBegin = 1,      // and its copy is there
+  kTraceEnd = 2,        // its kernels are done
+  kTraceCopyBegin = 3,  // its copy may begin
+  kTraceCopyEnd = 4,
 };
 
 /// One thread at a time. Methods only enqueue, and never block on the device. All throw StatusError. Keeps its buffers
@@ -60,7 +80,13 @@ class Ring {
   /// Copies the slot's present element into it again, on `stream`: for when the device memory behind it was given up.
   void rebuild(uint32_t slot, spillway_stream* stream);
 
+  /// From now on, forwards outside of captures mark the log; null: no more.
+  void trace(std::shared_ptr<TraceLog> log) { trace_ = std::move(log); }
+  /// A mark of the caller's own on the stream of the open forward.
+  void mark(uint32_t kind, uint32_t label);
+
   const RingCounters& counters() const { return counters_; }
+  const std::vector<ElementCounters>& element_counters() const { return element_counters_; }
 
  private:
   using Event = Reference<spillway_event>;
@@ -102,6 +128,10 @@ class Ring {
   void await_copy(Slot& slot);
   void onload(uint32_t element);
   void enqueue_copy(uint32_t element, spillway_stream* stream);
+  void count_onload(uint32_t element);
+  void mark_on(spillway_stream* stream, uint32_t kind, uint32_t label) {
+    if (trace_ && !capturing_) trace_->mark(api_, stream, kind, label);
+  }
   /// True when a slot did not hold its first element.
   bool restore_first_elements();
 
@@ -120,6 +150,8 @@ class Ring {
   bool capturing_ = false;           // the forward began in a capture
   bool copy_stream_joined_ = false;  // that capture, in this forward
   RingCounters counters_;
+  std::vector<ElementCounters> element_counters_;
+  std::shared_ptr<TraceLog> trace_;  // null: nothing is marked
 };
 
 }  // namespace spillway::prefetch

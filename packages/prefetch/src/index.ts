@@ -1,4 +1,4 @@
-import type { BackendContext, OffloaderSteps, PlacementBackend } from '@spillway/core'
+import { type BackendContext, type OffloaderSteps, type PlacementBackend, warn } from '@spillway/core'
 import { loadAddon } from './native-ring.js'
 import { checkPrefetchConfig, type PrefetchConfig, prefetchOptions } from './options.js'
 import { PrefetchSteps } from './prefetch-steps.js'
@@ -13,7 +13,7 @@ const prefetch: PlacementBackend<PrefetchConfig> = Object.freeze({
   supports: Object.freeze({ offloads: true, graphs: true, unpinned: true, kernels: false, reload: false }),
   options: prefetchOptions,
   async create(context: BackendContext, config: PrefetchConfig): Promise<OffloaderSteps> {
-    checkPrefetchConfig(config)
+    for (const { code, message } of checkPrefetchConfig(config)) warn(code, message)
     return new PrefetchSteps(loadAddon(), context, config)
   },
 })

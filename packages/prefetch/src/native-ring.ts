@@ -15,6 +15,17 @@ export interface RingCounters {
   readonly demandOnloads: number
   /** Forwards that did not leave the slots as the next one expects them, so that they had to be filled again. */
   readonly resets: number
+  /** That began, captured ones included. */
+  readonly forwards: number
+  /** Of those: broken off. */
+  readonly failedForwards: number
+}
+
+/** Of one element; captured copies are not counted. */
+export interface ElementCounters {
+  readonly onloads: number
+  /** Of those: begun only when the layer was about to run. */
+  readonly demandOnloads: number
 }
 
 /** Streams and buffers are the handles that `handleOf` of @spillway/device returns. */
@@ -33,6 +44,13 @@ export interface PrefetchAddon {
   end(ring: NativeRing, ok: boolean): void
   rebuild(ring: NativeRing, slot: number, stream: unknown): void
   counters(ring: NativeRing): RingCounters
+  elementCounters(ring: NativeRing): readonly ElementCounters[]
+  /** Begins a trace anew, or ends it: forwards outside of captures set marks. */
+  trace(ring: NativeRing, on: boolean): void
+  /** A mark on the stream of the open forward; `label`: of the caller's choosing. */
+  mark(ring: NativeRing, kind: number, label: number): void
+  /** Of marks that were reached since the last call, one after another: kind, label, milliseconds. */
+  takeMarks(ring: NativeRing): Float64Array
   close(ring: NativeRing): void
 }
 

@@ -17,6 +17,11 @@ import { explainOutOfMemory } from './out-of-memory.js'
 /** Whether a parameter of the module, by its name, goes to the host. */
 type IsOffloaded = (parameter: string) => boolean
 
+interface Slabs {
+  readonly offloaded: Slab<HostBuffer> | undefined
+  readonly resident: Slab<DeviceBuffer> | undefined
+}
+
 /** Where the parameters of one module lie: some in a slab on the host, the rest in one on the device. Owns both. */
 export class Placement {
   /** With the parameters the module owns; those that are tied elsewhere are left out. */
@@ -27,33 +32,30 @@ export class Placement {
   readonly resident: Slab<DeviceBuffer> | undefined
   readonly #isOffloaded: IsOffloaded
 
-  private constructor(
-    spec: ModuleSpec,
-    slabs: { offloaded: Slab<HostBuffer> | undefined; resident: Slab<DeviceBuffer> | undefined },
-    isOffloaded: IsOffloaded,
-  ) {
+  private constructor(spec: ModuleSpec, slabs: Slabs, isOffloaded: IsOffloaded) {
     this.spec = spec
     this.offloaded = slabs.offloaded
     this.resident = slabs.resident
     this.#isOffloaded = isOffloaded
   }
 
-  /** Takes the memory, writes nothing. On failure nothing is left behind. */
+  /** Takes the memory, writes nothing. On failure nothing is left behind. `kept`: slabs that there are already. */
   static async create(
     context: BackendContext,
     module: ModuleSpec,
     isOffloaded: IsOffloaded,
-    signal?: AbortSignal,
+    { signal, kept = {} }: { readonly signal?: AbortSignal | undefined; readonly kept?: Partial<Slabs> } = {},
   ): Promise<Placement> {
     const own = ownParameters(module)
     const onHost = own.filter(({ name }) => isOffloaded(name))
     const onDevice = own.filter(({ name }) => !isOffloaded(name))
-    const offloaded = onHost.length === 0 ? undefined : await allocateHost(context, onHost, signal)
+    const offloaded = kept.offloaded ?? (onHost.length === 0 ? undefined : await allocateHost(context, onHost, signal))
     try {
-      const resident = onDevice.length === 0 ? undefined : allocateDevice(context, module.name, onDevice)
+      const resident =
+        kept.resident ?? (onDevice.length === 0 ? undefined : allocateDevice(context, module.name, onDevice))
       return new Placement({ ...module, parameters: own }, { offloaded, resident }, isOffloaded)
     } catch (error) {
-      await offloaded?.buffer.dispose()
+      if (offloaded !== kept.offloaded) await offloaded?.buffer.dispose()
       throw error
     }
   }
@@ -73,22 +75,52 @@ export class Placement {
     return { spec: this.spec, parameters }
   }
 
-  /** The placement after a replacement, its bytes in place. This one stays as it is, whatever happens. */
+  /**
+   * The placement after a replacement, its bytes in place. A slab that nothing of it concerns is in both: a layer's
+   * resident part is not copied, nor on the device twice, because what is on the host changes. This placement stays as it
+   * is, whatever happens.
+   */
   async replace(context: BackendContext, next: ReadonlyMap<string, Replacement | null>): Promise<Placement> {
     const { parameters, sources } = applyReplacements(this.placed(), next)
-    const made = await Placement.create(context, { ...this.spec, parameters }, this.#isOffloaded)
+    const isOffloaded = this.#afterReplacing(next)
+    const goesOn = (slab: Slab<HostBuffer | DeviceBuffer> | undefined, onHost: boolean): boolean => {
+      const wanted = parameters.filter(({ name }) => isOffloaded(name) === onHost)
+      return (
+        wanted.length === slab?.parameters.length &&
+        wanted.every(({ name }, i) => name === slab.parameters[i]!.name && !next.has(name))
+      )
+    }
+    const kept: Slabs = {
+      offloaded: goesOn(this.offloaded, true) ? this.offloaded : undefined,
+      resident: goesOn(this.resident, false) ? this.resident : undefined,
+    }
+    const made = await Placement.create(context, { ...this.spec, parameters }, isOffloaded, { kept })
     try {
-      await made.offloaded?.fill(context.compute, sources)
-      await made.resident?.fill(context.compute, sources)
+      if (made.offloaded !== kept.offloaded) await made.offloaded?.fill(context.compute, sources)
+      if (made.resident !== kept.resident) await made.resident?.fill(context.compute, sources)
       return made
     } catch (error) {
-      await made.dispose()
+      await made.dispose(this)
       throw error
     }
   }
 
-  async dispose(): Promise<void> {
-    await Promise.all([this.offloaded?.buffer.dispose(), this.resident?.buffer.dispose()])
+  /** What stands in for parameters on the host goes there too, whatever its name: plans count on their room. */
+  #afterReplacing(next: ReadonlyMap<string, Replacement | null>): IsOffloaded {
+    const onHost = new Set(this.offloaded?.parameters.map(({ name }) => name))
+    const standsIn = [...next].some(([name, replacement]) => replacement === null && onHost.has(name))
+    if (!standsIn) return this.#isOffloaded
+    const known = new Set(this.spec.parameters.map(({ name }) => name))
+    const added = new Set([...next.keys()].filter((name) => !known.has(name)))
+    return (parameter) => added.has(parameter) || this.#isOffloaded(parameter)
+  }
+
+  /** `except`: a placement that goes on, with the slabs it shares with this one. */
+  async dispose(except?: Placement): Promise<void> {
+    await Promise.all([
+      this.offloaded === except?.offloaded ? undefined : this.offloaded?.buffer.dispose(),
+      this.resident === except?.resident ? undefined : this.resident?.buffer.dispose(),
+    ])
   }
 
   #place(parameter: ParameterSpec, slot: DeviceBuffer | undefined): Parameter {
@@ -120,8 +152,8 @@ function allocateDevice(
     throw explainOutOfMemory(
       error,
       `module ${module} (${bytes} bytes), which is not offloaded,`,
-      'Offload more layers, with a smaller --offload-group-size or a larger --offload-num-in-group, or give the ' +
-        'device more memory',
+      'Offload more layers, with a smaller --offload-group-size or a larger --offload-num-in-group; or leave both out, ' +
+        'and as many are offloaded as need be; or give the device more memory',
     )
   }
 }

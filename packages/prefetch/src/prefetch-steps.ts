@@ -1,58 +1,64 @@
 import {
   type BackendContext,
   type ForwardSteps,
+  type ForwardTracer,
+  type ModuleOnloads,
   type ModuleSpec,
   type OffloaderSteps,
+  type OffloadForecast,
   type OffloadStats,
   type PlacedModule,
   type Replacement,
   SpillwayError,
+  type StepRates,
   type Stream,
   throwIfAborted,
 } from '@spillway/core'
-import { selectLayers } from './layer-selection.js'
 import type { PrefetchAddon } from './native-ring.js'
+import { OffloadPlanner } from './offload-planner.js'
 import type { PrefetchConfig } from './options.js'
 import { Placement } from './placement.js'
 import { Ring } from './ring.js'
+import { eventsOfMarks, traceKind } from './ring-trace.js'
+import { simulateSchedule } from './schedule.js'
 
 /** The placement backend `prefetch`; its rules are in README.md. JavaScript thread of one environment. */
 export class PrefetchSteps implements OffloaderSteps {
   readonly #addon: PrefetchAddon
   readonly #context: BackendContext
-  readonly #config: PrefetchConfig
+  readonly #planner: OffloadPlanner
   readonly #placements = new Map<string, Placement>()
-  #layerCount = 0
   #ring: Ring | undefined
+  #ringElements: readonly Placement[] = []
+  /** While a trace is made: labels of the modules that are not in the ring, after its elements. */
+  #residentLabels: ReadonlyMap<string, number> | undefined
   /** Position in the ring of every module with parameters on the host. */
   readonly #ringIndices = new Map<string, number>()
 
   constructor(addon: PrefetchAddon, context: BackendContext, config: PrefetchConfig) {
     this.#addon = addon
     this.#context = context
-    this.#config = config
+    this.#planner = new OffloadPlanner(context, config)
   }
 
   async wrapModules(
     specs: readonly ModuleSpec[],
-    { signal }: { prefix: string; signal?: AbortSignal },
+    { prefix, signal }: { prefix: string; signal?: AbortSignal },
   ): Promise<readonly PlacedModule[]> {
     for (const spec of specs) this.#checkTies(spec)
-    const { selected, layerCount } = selectLayers(specs, this.#layerCount, this.#config)
-    const tieTargets = tieTargetsOf(specs)
+    const plan = this.#planner.plan(specs, prefix, [...this.#placements.values()])
     const made: Placement[] = []
     try {
       for (const spec of specs) {
         throwIfAborted(signal, 'placing modules')
-        const isOffloaded = (parameter: string): boolean =>
-          selected.has(spec.name) && !tieTargets.has(`${spec.name}.${parameter}`)
-        made.push(await Placement.create(this.#context, spec, isOffloaded, signal))
+        const isOffloaded = (parameter: string): boolean => plan.isOffloaded(spec, parameter)
+        made.push(await Placement.create(this.#context, spec, isOffloaded, { signal }))
       }
     } catch (error) {
       await Promise.all(made.map((placement) => placement.dispose()))
       throw error
     }
-    this.#layerCount = layerCount
+    this.#planner.accept(plan)
     for (const [i, placement] of made.entries()) this.#placements.set(specs[i]!.name, placement)
     return made.map((placement) => placement.placed())
   }
@@ -66,19 +72,18 @@ export class PrefetchSteps implements OffloaderSteps {
     // The new slabs first: a failure leaves the old parameters as they are.
     const made = await old.replace(this.#context, next)
     this.#placements.set(name, made)
-    await old.dispose()
+    await old.dispose(made)
     return made.placed()
   }
 
   async postInit(): Promise<readonly PlacedModule[]> {
-    const offloaded = [...this.#placements.values()]
-      .filter((placement) => placement.offloaded !== undefined)
-      .sort((a, b) => a.spec.order - b.spec.order)
-    if (offloaded.length > 0) {
-      const slabs = offloaded.map((placement) => placement.offloaded!.buffer)
-      this.#ring = await Ring.open(this.#addon, this.#context, slabs, this.#config.prefetchStep)
-      for (const [index, { spec }] of offloaded.entries()) this.#ringIndices.set(spec.name, index)
-    }
+    const offloaded = this.#elements()
+    if (offloaded.length === 0) throw this.#planner.nothingOffloaded()
+    const slabs = offloaded.map((placement) => placement.offloaded!.buffer)
+    const slotBytes = this.#planner.slotSizes(slabs.map(({ bytes }) => bytes))
+    this.#ring = await Ring.open(this.#addon, this.#context, slabs, slotBytes)
+    this.#ringElements = offloaded
+    for (const [index, { spec }] of offloaded.entries()) this.#ringIndices.set(spec.name, index)
     return [...this.#placements].map(([name, placement]) => {
       const index = this.#ringIndices.get(name)
       return placement.placed(index === undefined ? undefined : this.#ring!.slotOf(index))
@@ -89,18 +94,38 @@ export class PrefetchSteps implements OffloaderSteps {
     const ring = this.#ring
     if (ring === undefined) return { before() {}, after() {}, end() {} }
     const indices = this.#ringIndices
+    const resident = this.#residentLabels
     ring.begin(stream)
     return {
       before(module) {
         const index = indices.get(module)
         if (index !== undefined) ring.before(index)
+        else if (resident !== undefined) ring.mark(traceKind.begin, resident.get(module)!)
       },
       after(module) {
         const index = indices.get(module)
         if (index !== undefined) ring.after(index)
+        else if (resident !== undefined) ring.mark(traceKind.end, resident.get(module)!)
       },
       end: (ok) => ring.end(ok),
     }
+  }
+
+  readonly tracer: ForwardTracer = {
+    start: () => {
+      const resident = [...this.#placements.keys()].filter((name) => !this.#ringIndices.has(name))
+      this.#residentLabels = new Map(resident.map((name, i) => [name, this.#ringElements.length + i]))
+      this.#ring?.trace(true)
+    },
+    stop: () => {
+      const resident = [...(this.#residentLabels?.keys() ?? [])].map((name) => ({ name }))
+      this.#residentLabels = undefined
+      this.#ring?.trace(false)
+      const offloaded = this.#ringElements.map(({ spec, offloaded }) => {
+        return { name: spec.name, bytes: offloaded!.buffer.bytes }
+      })
+      return eventsOfMarks(this.#ring?.takeMarks() ?? new Float64Array(), [...offloaded, ...resident])
+    },
   }
 
   stats(): OffloadStats {
@@ -110,12 +135,30 @@ export class PrefetchSteps implements OffloaderSteps {
       offloadedBytes += placement.offloadedBytes
       residentBytes += placement.residentBytes
     }
-    return {
-      offloadedBytes,
-      residentBytes,
-      slotBytes: this.#ring?.slotBytes ?? 0,
-      onloadedBytes: this.#ring?.counters.onloadedBytes ?? 0,
-    }
+    const ring = this.#ring
+    if (ring === undefined) return { offloadedBytes, residentBytes, slotBytes: 0, onloadedBytes: 0 }
+    const { onloadedBytes, ...counters } = ring.counters
+    const modules = ring.elementCounters.map((counts, i): ModuleOnloads => {
+      const { spec, offloaded } = this.#ringElements[i]!
+      return { module: spec.name, bytes: offloaded!.buffer.bytes, ...counts }
+    })
+    const onloads = { ...counters, modules }
+    return { offloadedBytes, residentBytes, slotBytes: ring.slotBytes, onloadedBytes, onloads }
+  }
+
+  forecast(rates?: StepRates): OffloadForecast {
+    const elements = this.#elements()
+    const bytesOf = new Map(elements.map(({ spec, offloaded }) => [spec.name, offloaded!.buffer.bytes]))
+    const slotBytes = this.#planner.slotSizes([...bytesOf.values()])
+    const slotOf = new Map(elements.map(({ spec }, i) => [spec.name, i % slotBytes.length]))
+    if (rates === undefined) return { slotBytes, slotOf }
+    const inOrder = [...this.#placements.values()].sort(byOrder)
+    const modules = inOrder.map(({ spec: { name } }) => {
+      return { name, computeMs: rates.computeMs(name), onloadBytes: bytesOf.get(name) ?? 0 }
+    })
+    const { linkBytesPerSecond } = rates
+    const { stepMs, modules: times } = simulateSchedule({ modules, slots: slotBytes.length, linkBytesPerSecond })
+    return { slotBytes, slotOf, step: { stepMs, modules: times } }
   }
 
   async synchronize(options?: { readonly signal?: AbortSignal }): Promise<void> {
@@ -129,6 +172,11 @@ export class PrefetchSteps implements OffloaderSteps {
     this.#ringIndices.clear()
     this.#ring = undefined
     await Promise.all([ring?.dispose(), ...placements.map((placement) => placement.dispose())])
+  }
+
+  /** What passes through slots, in the order of the forward. */
+  #elements(): readonly Placement[] {
+    return [...this.#placements.values()].filter(({ offloaded }) => offloaded !== undefined).sort(byOrder)
   }
 
   #checkTies(spec: ModuleSpec): void {
@@ -152,15 +200,6 @@ export class PrefetchSteps implements OffloaderSteps {
   }
 }
 
-/** Full names of parameters that another module reads too, at a time when a slot may hold another layer. */
-function tieTargetsOf(specs: readonly ModuleSpec[]): ReadonlySet<string> {
-  const targets = new Set<string>()
-  for (const spec of specs) {
-    // A second name within the module is read when the module is in its slot.
-    const inner = new Set(spec.parameters.map(({ name }) => `${spec.name}.${name}`))
-    for (const { tiedTo } of spec.parameters) {
-      if (tiedTo !== undefined && !inner.has(tiedTo)) targets.add(tiedTo)
-    }
-  }
-  return targets
+function byOrder(a: Placement, b: Placement): number {
+  return a.spec.order - b.spec.order
 }

@@ -1,6 +1,6 @@
 import type { BackendContext, DeviceBuffer, HostBuffer, Stream } from '@spillway/core'
 import { handleOf } from '@spillway/device'
-import type { NativeRing, PrefetchAddon, RingCounters } from './native-ring.js'
+import type { ElementCounters, NativeRing, PrefetchAddon, RingCounters } from './native-ring.js'
 import { explainOutOfMemory } from './out-of-memory.js'
 
 /** The slots that offloaded layers pass through, the stream they come on, and the native ring that keeps order. */
@@ -11,22 +11,23 @@ export class Ring {
   readonly #slots: readonly DeviceBuffer[]
 
   /**
-   * Takes the slots from the memory `weights` and starts the first onloads, which wait for what is enqueued on
-   * `context.compute`. `slabs` are the layers' host bytes in the order of the forward, at least one; they stay the
-   * caller's and outlive the ring. On failure nothing is left behind.
+   * Takes slots of these `sizes`, in bytes, from the memory `weights` and starts the first onloads, which wait for what
+   * is enqueued on `context.compute`. `slabs` are the layers' host bytes in the order of the forward, at least one; they
+   * stay the caller's and outlive the ring. On failure nothing is left behind.
    */
   static async open(
     addon: PrefetchAddon,
     context: BackendContext,
     slabs: readonly HostBuffer[],
-    prefetchStep: number,
+    sizes: readonly number[],
   ): Promise<Ring> {
     const slots: DeviceBuffer[] = []
     // Not of high priority: a layer's onload would then go before the small uploads that the compute stream waits for.
     const copyStream = context.device.createStream({ priority: 'normal' })
     let native: NativeRing | undefined
     try {
-      const sizes = slotSizes(slabs, prefetchStep)
+      // What loading gave back is cached in pieces of other sizes: a slot would take a part of one, and the rest be lost.
+      context.device.releaseCachedMemory()
       for (const [slot, bytes] of sizes.entries()) {
         const rebuild = (stream: Stream): void => {
           if (native !== undefined) addon.rebuild(native, slot, handleOf(stream))
@@ -69,6 +70,22 @@ export class Ring {
     return this.#addon.counters(this.#native)
   }
 
+  get elementCounters(): readonly ElementCounters[] {
+    return this.#addon.elementCounters(this.#native)
+  }
+
+  trace(on: boolean): void {
+    this.#addon.trace(this.#native, on)
+  }
+
+  mark(kind: number, label: number): void {
+    this.#addon.mark(this.#native, kind, label)
+  }
+
+  takeMarks(): Float64Array {
+    return this.#addon.takeMarks(this.#native)
+  }
+
   begin(stream: Stream): void {
     this.#addon.begin(this.#native, handleOf(stream))
   }
@@ -97,16 +114,6 @@ export class Ring {
     await this.#copyStream.synchronize().catch(() => undefined)
     await Promise.all([this.#copyStream.dispose(), ...this.#slots.map((slot) => slot.dispose())])
   }
-}
-
-/** One slot per step, at most one per element; each as large as the largest element that passes through it. */
-function slotSizes(slabs: readonly HostBuffer[], prefetchStep: number): number[] {
-  const sizes = new Array<number>(Math.min(prefetchStep, slabs.length)).fill(0)
-  for (const [i, slab] of slabs.entries()) {
-    const slot = i % sizes.length
-    sizes[slot] = Math.max(sizes[slot]!, slab.bytes)
-  }
-  return sizes
 }
 
 function allocateSlot(

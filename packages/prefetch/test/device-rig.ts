@@ -3,12 +3,12 @@ import type { SpillwayError } from '@spillway/core'
 import { type NativeDevice, type OpenDeviceOptions, openDevice } from '@spillway/device'
 import { expect } from 'vitest'
 
-/** Runs `body` on a host device, then checks that every handle and every byte came back, and closes it. */
+/** Runs `body` on a checked host device, then checks that every handle and byte came back, and closes it. */
 export async function onDevice(
   options: OpenDeviceOptions,
   body: (device: NativeDevice) => Promise<void>,
 ): Promise<void> {
-  const device = await openDevice('host', { threads: 1, memoryLimitBytes: 64 * 2 ** 20, ...options })
+  const device = await openDevice('host', { threads: 1, memoryLimitBytes: 64 * 2 ** 20, check: true, ...options })
   try {
     await body(device)
     await expectNothingLeft(device)

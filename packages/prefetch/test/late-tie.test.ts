@@ -13,7 +13,7 @@ const layer = (i: number): ModuleSpec => ({
 
 // Through core, which turns a tie into a deletion: the backend that put the target on the host never hears of it.
 test('a tie made after placing, to a layer that is on the host, is refused', async () => {
-  const device = await openDevice('host', { memoryLimitBytes: 2 ** 20 })
+  const device = await openDevice('host', { memoryLimitBytes: 2 ** 20, check: true })
   const compute = device.createStream()
   const backends = [configure(prefetch, { groupSize: 3 })]
   const plan = { kvCacheBytes: 0, workspaceBytes: 0 }

@@ -77,7 +77,7 @@ export async function withSteps(
 ): Promise<void> {
   const compute = device.createStream()
   const context = contextOn(device, compute, options)
-  const steps = await prefetch.create(context, { groupSize: 1, numInGroup: 1, prefetchStep: 2, ...config })
+  const steps = await prefetch.create(context, { groupSize: 1, numInGroup: 1, params: [], ...config })
   try {
     await body(steps, compute)
   } finally {

@@ -29,7 +29,11 @@ async function withModel(
   body: (offloader: Offloader) => Promise<void>,
 ): Promise<void> {
   await using compute = device.createStream()
-  await using offloader = await createOffloader({ device, compute, backends: [configure(prefetch, config)] })
+  await using offloader = await createOffloader({
+    device,
+    compute,
+    backends: [configure(prefetch, { groupSize: 1, ...config })],
+  })
   await offloader.wrapModules(model(layers))
   await load(device, offloader.modules.values(), compute)
   await offloader.postInit()

@@ -44,7 +44,7 @@ export interface RandomReplacement {
 
 export interface RandomCase {
   readonly seed: number
-  readonly config: PrefetchConfig
+  readonly config: Required<PrefetchConfig>
   readonly pin: boolean
   /** What each call of wrapModules gets. */
   readonly calls: readonly (readonly ModuleSpec[])[]
@@ -57,7 +57,7 @@ export function randomCase(seed: number): RandomCase {
   const random = new Random(seed)
   for (;;) {
     const groupSize = random.from(1, random.chance(50) ? 2 : 6)
-    const config = { groupSize, numInGroup: random.from(1, groupSize), prefetchStep: random.from(1, 5) }
+    const config = { groupSize, numInGroup: random.from(1, groupSize), prefetchStep: random.from(1, 5), params: [] }
     const calls = randomCalls(random)
     const replacements = randomReplacements(random, calls.flat())
     const made = { seed, config, pin: random.chance(75), calls, replacements }

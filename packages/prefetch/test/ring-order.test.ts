@@ -12,6 +12,8 @@ class Shadow {
   readonly occupants: number[]
   readonly copied: number[]
   demandOnloads = 0
+  /** The same by element. */
+  readonly demanded: number[]
   resets = 0
 
   constructor(elements: number, prefetchStep: number) {
@@ -19,10 +21,13 @@ class Shadow {
     this.slots = Math.min(prefetchStep, elements)
     this.occupants = Array.from({ length: this.slots }, (_, k) => k)
     this.copied = [...this.occupants]
+    this.demanded = new Array<number>(elements).fill(0)
   }
 
   before(element: number): void {
-    if (this.#put(element)) this.demandOnloads++
+    if (!this.#put(element)) return
+    this.demandOnloads++
+    this.demanded[element]!++
   }
 
   after(element: number): void {
@@ -73,7 +78,11 @@ describe('whole forwards, for every number of elements up to 64 and of steps up 
             capturedOnloads: 0,
             demandOnloads: 0,
             resets: 0,
+            forwards: 2,
+            failedForwards: 0,
           })
+          const times = (i: number): number => Number(i < slots) + (shared.includes(i) ? 2 : 0)
+          expect(rig.addon.elementCounters(ring)).toEqual(order.map((i) => ({ onloads: times(i), demandOnloads: 0 })))
         }
         await rig.expectRightBytes()
       }
@@ -159,8 +168,17 @@ describe('any order of calls', () => {
       copies: shadow.copied.length,
       bytes: sum(shadow.copied.map(elementBytes)),
     })
-    const { demandOnloads, resets } = rig.counters(ring)
-    expect({ demandOnloads, resets }).toEqual({ demandOnloads: shadow.demandOnloads, resets: shadow.resets })
+    expect(rig.counters(ring)).toMatchObject({
+      demandOnloads: shadow.demandOnloads,
+      resets: shadow.resets,
+      forwards: forwards.length,
+      failedForwards: forwards.filter(({ breaksOff }) => breaksOff).length,
+    })
+    const onloads = new Array<number>(elements).fill(0)
+    for (const element of shadow.copied) onloads[element]!++
+    expect(rig.addon.elementCounters(ring)).toEqual(
+      shadow.demanded.map((demanded, i) => ({ onloads: onloads[i], demandOnloads: demanded })),
+    )
   }
 
   it('reads right bytes and copies what the rule says', async () => {

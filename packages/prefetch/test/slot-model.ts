@@ -21,16 +21,13 @@ export class SlotModel {
   constructor(elements: readonly OffloadedModule[], prefetchStep: number, versions: ReadonlyMap<string, number>) {
     this.versions = new Map(versions)
     this.elements = elements
-    this.slotCount = Math.min(prefetchStep, elements.length)
+    this.slotCount = slotCount(elements, prefetchStep)
     this.#slots = Array.from({ length: this.slotCount }, () => ({ element: -1, versions: new Map() }))
     this.#restore()
   }
 
   get slotBytes(): number {
-    const largest = this.#slots.map((_, k) =>
-      Math.max(...this.elements.filter((_, i) => i % this.slotCount === k).map(({ slabBytes }) => slabBytes)),
-    )
-    return largest.reduce((sum, bytes) => sum + bytes, 0)
+    return slotBytes(this.elements, this.slotCount)
   }
 
   #restore(): void {
@@ -66,4 +63,26 @@ export class SlotModel {
     this.copies++
     this.copiedBytes += slabBytes
   }
+}
+
+const inPages = (bytes: number): number => Math.ceil(bytes / 4096) * 4096
+
+function slotBytes(
+  elements: readonly OffloadedModule[],
+  count: number,
+  taken = (bytes: number): number => bytes,
+): number {
+  const largest = Array.from({ length: count }, (_, k) =>
+    Math.max(...elements.filter((_, i) => i % count === k).map(({ slabBytes }) => slabBytes)),
+  )
+  return largest.reduce((sum, bytes) => sum + taken(bytes), 0)
+}
+
+/** As many slots as steps, or the first larger number that takes fewer pages than all before. */
+function slotCount(elements: readonly OffloadedModule[], prefetchStep: number): number {
+  let best = Math.min(prefetchStep, elements.length)
+  for (let count = best + 1; count <= elements.length; count++) {
+    if (slotBytes(elements, count, inPages) < slotBytes(elements, best, inPages)) best = count
+  }
+  return best
 }

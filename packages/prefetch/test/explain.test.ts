@@ -1,0 +1,256 @@
+// What a user is told before a run, held against what the device then counts.
+import { configure, createOffloader, decodeRates, formatExplanation, none, timesOf } from '@spillway/core'
+import { describe, expect, it } from 'vitest'
+import prefetch from '../src/index.js'
+import { failure, onDevice } from './device-rig.js'
+import { load, parameter } from './model-rig.js'
+
+const page = 4096
+const kibibyte = 1024
+const layer = (i: number, bytes: number) => ({
+  name: `layers.${i}`,
+  order: i + 1,
+  role: 'layer' as const,
+  parameters: [parameter('weight', [bytes], { dtype: 'u8' })],
+})
+const model = [
+  { name: 'embed', order: 0, role: 'embedding' as const, parameters: [parameter('weight', [page / 4])] },
+  ...[0, 1, 2, 3, 4, 5].map((i) => layer(i, i === 3 ? 12 * kibibyte : 8 * kibibyte)),
+]
+const plan = { kvCacheBytes: 3 * page, workspaceBytes: page, postLoadBytes: 2 * page }
+/** 8 KiB in 8 ms. */
+const rates = { linkBytesPerSecond: 1024 * 1000, computeMs: (name: string) => (name === 'embed' ? 1 : 5) }
+
+describe('explain', () => {
+  it('plans memory as the device then counts it, and the step by the schedule', async () => {
+    await onDevice({}, async (device) => {
+      const compute = device.createStream()
+      const backends = [configure(prefetch, { groupSize: 2 })]
+      const offloader = await createOffloader({ device, compute, backends, plan })
+      await failure('SPILLWAY_INVALID_STATE', () => offloader.explain())
+      await offloader.wrapModules(model)
+      const before = offloader.explain({ rates })
+      expect(before.memory).toEqual({
+        residentBytes: page + 3 * 2 * page,
+        slotBytes: 2 * page + 3 * page,
+        kvCacheBytes: 3 * page,
+        workspaceBytes: page,
+        postLoadBytes: 2 * page,
+        deviceBytes: (1 + 6 + 3 + 1 + 5) * page,
+        hostBytes: 28 * kibibyte,
+      })
+      expect(before.names).toEqual(['prefetch'])
+      expect(before.modules.map(({ module, slot, storage }) => [module, storage, slot])).toEqual([
+        ['embed', 'device', undefined],
+        ['layers.0', 'device', undefined],
+        ['layers.1', 'pinned', 0],
+        ['layers.2', 'device', undefined],
+        ['layers.3', 'pinned', 1],
+        ['layers.4', 'device', undefined],
+        ['layers.5', 'pinned', 0],
+      ])
+      // Layer 3 keeps its slot. Layer 1's copy begins when layer 5 is done and has 6 ms, layer 5's has 15.
+      expect(before.predictedStepMs).toBeCloseTo(31 + 2)
+      expect(before.modules[2]!.predicted).toMatchObject({ linkMs: 8, hiddenFraction: 0.75 })
+      expect(before.modules[4]!.predicted).toMatchObject({ linkMs: 0, hiddenFraction: 1 })
+      expect(before.modules[6]!.predicted).toMatchObject({ linkMs: 8, waitMs: 0, hiddenFraction: 1 })
+
+      await load(device, offloader.modules.values(), compute)
+      const caches = [3, 1].map((pages) => device.allocate(pages * page, { tag: 'kv_cache', stream: compute }))
+      await offloader.postInit()
+      const after = offloader.explain({
+        rates,
+        measured: timesOf([
+          { lane: 'wait', module: 'layers.1', startMs: 6, endMs: 9 },
+          { lane: 'copy', module: 'layers.1', startMs: 3, endMs: 9 },
+          { lane: 'compute', module: 'layers.1', startMs: 9, endMs: 40 },
+        ]),
+      })
+      expect(after.memory).toEqual(before.memory)
+      // The ring has the slots that were foretold, and the device counts what was planned.
+      expect(offloader.stats().slotBytes).toBe((8 + 12) * kibibyte)
+      expect(device.budget.usedBytes).toBe(before.memory.deviceBytes)
+      expect(after.measuredPeakDeviceBytes).toBe(before.memory.deviceBytes)
+      expect(device.counters().pinnedBytes).toBe(before.memory.hostBytes)
+      expect(after.measuredStepMs).toBe(34)
+      expect(after.modules[2]!.measured).toMatchObject({ linkMs: 6, waitMs: 3, hiddenFraction: 0.5 })
+
+      const lines = formatExplanation(after).split('\n')
+      expect(lines[0]).toBe(
+        'module    device    host  storage  slot  predicted link     wait  hidden  measured link     wait  hidden',
+      )
+      expect(lines[3]).toBe(
+        'layers.1       -   8 KiB  pinned      0         8.00 ms  2.00 ms    75 %        6.00 ms  3.00 ms    50 %',
+      )
+      expect(lines.slice(-5)).toEqual([
+        '',
+        'on the device: 28 KiB of weights, 20 KiB of slots, 12 KiB of caches, 4 KiB of workspace; 8 KiB while loading',
+        'at most 64 KiB planned, 64 KiB measured',
+        'on the host: 28 KiB of weights',
+        'a step: 33.00 ms predicted, 34.00 ms measured',
+      ])
+      await Promise.all(caches.map((buffer) => buffer.dispose()))
+      await offloader.dispose()
+      await compute.dispose()
+    })
+  })
+
+  it('has a table for a backend that foretells nothing', async () => {
+    await onDevice({}, async (device) => {
+      const compute = device.createStream()
+      const offloader = await createOffloader({ device, compute, backends: [configure(none)], plan })
+      await offloader.wrapModules(model)
+      const explanation = offloader.explain({ rates })
+      expect(explanation.predictedStepMs).toBeUndefined()
+      expect(explanation.memory).toMatchObject({ residentBytes: 14 * page, slotBytes: 0, hostBytes: 0 })
+      expect(formatExplanation(explanation).split('\n')[1]).toBe('embed      4 KiB     -  device      -')
+      await offloader.dispose()
+      await compute.dispose()
+    })
+  })
+
+  it('takes what kernels of one row read, and the rates of memory and link, for the time of a step', async () => {
+    await onDevice({}, async (device) => {
+      const compute = device.createStream()
+      const offloader = await createOffloader({ device, compute, backends: [configure(prefetch, { groupSize: 1 })] })
+      const tied = { ...parameter('weight', [page / 4], { use: 'linear' }), tiedTo: 'embed.weight' }
+      const embedding = { ...model[0]!, parameters: [parameter('weight', [page / 4], { use: 'gather' })] }
+      const head = { name: 'head', order: 99, role: 'head' as const, parameters: [tied] }
+      await offloader.wrapModules([embedding, ...model.slice(1), head])
+      const limits = { linkBytesPerSecond: 1024 * 1000, deviceBytesPerSecond: 4 * 1024 * 1000 }
+      const given = decodeRates(offloader.modules, limits)
+      expect(['embed', 'layers.0', 'layers.3', 'head', 'nobody'].map(given.computeMs)).toEqual([0, 2, 3, 1, 0])
+      // 52 KiB cross the link, which is never idle.
+      expect(offloader.explain({ rates: given }).predictedStepMs).toBeCloseTo(52)
+      await offloader.dispose()
+      await compute.dispose()
+    })
+  })
+
+  it('refuses rates that are none', async () => {
+    await onDevice({}, async (device) => {
+      const compute = device.createStream()
+      const offloader = await createOffloader({ device, compute, backends: [configure(prefetch, { groupSize: 1 })] })
+      await offloader.wrapModules(model)
+      for (const wrong of [
+        { linkBytesPerSecond: 0 },
+        { linkBytesPerSecond: Number.NaN },
+        { computeMs: 3 as never },
+        { computeMs: () => Number.NaN },
+        { computeMs: () => -1 },
+      ]) {
+        await failure('SPILLWAY_INVALID_ARGUMENT', () => offloader.explain({ rates: { ...rates, ...wrong } }))
+      }
+      await failure('SPILLWAY_INVALID_ARGUMENT', () => offloader.explain(3 as never))
+      await offloader.dispose()
+      await compute.dispose()
+    })
+  })
+})
+
+describe('stats', () => {
+  it('count forwards that skip, repeat, reorder, throw and are aborted, and onloads by layer', async () => {
+    await onDevice({}, async (device) => {
+      const compute = device.createStream()
+      const backends = [configure(prefetch, { groupSize: 1, prefetchStep: 2 })]
+      const offloader = await createOffloader({ device, compute, backends })
+      await offloader.wrapModules([0, 1, 2, 3].map((i) => layer(i, 8 * kibibyte)))
+      expect(offloader.stats().onloads).toBeUndefined()
+      await load(device, offloader.modules.values(), compute)
+      await offloader.postInit()
+      const forward = (order: readonly number[], failing?: Error): void =>
+        offloader.forward(compute, (scope) => {
+          for (const i of order) {
+            scope.before(`layers.${i}`)
+            scope.after(`layers.${i}`)
+          }
+          if (failing !== undefined) throw failing
+        })
+      const counted = async () => {
+        const { onloads, onloadedBytes } = await offloader.settledStats()
+        await offloader.settledStats()
+        const { modules, ...counts } = onloads!
+        // The device says the same: every layer is 8 KiB, and all that was copied into weights are onloads.
+        expect(onloadedBytes).toBe(counts.onloads * 8 * kibibyte)
+        expect(device.counters().hostToDeviceBytesByTag.weights).toBe(onloadedBytes)
+        expect(modules.reduce((sum, one) => sum + one.onloads, 0)).toBe(counts.onloads)
+        expect(modules.map(({ module, bytes }) => [module, bytes])).toEqual(
+          [0, 1, 2, 3].map((i) => [`layers.${i}`, 8 * kibibyte]),
+        )
+        return { ...counts, byLayer: modules.map((one) => one.onloads), demanded: modules.map((m) => m.demandOnloads) }
+      }
+      const start = { failedForwards: 0, capturedOnloads: 0, demandOnloads: 0, resets: 0, demanded: [0, 0, 0, 0] }
+      expect(await counted()).toEqual({ ...start, forwards: 0, onloads: 2, byLayer: [1, 1, 0, 0] })
+      forward([0, 1, 2, 3])
+      expect(await counted()).toEqual({ ...start, forwards: 1, onloads: 6, byLayer: [2, 2, 1, 1] })
+      // Layer 1 is left out: 3 comes on demand, and the order is as it should be at the end.
+      forward([0, 2, 3])
+      expect(await counted()).toMatchObject({
+        forwards: 2,
+        onloads: 10,
+        demandOnloads: 1,
+        resets: 0,
+        demanded: [0, 0, 0, 1],
+      })
+      // Layer 0 again, which layer 2 has taken the place of.
+      forward([0, 0, 1, 2, 3])
+      expect(await counted()).toMatchObject({ forwards: 3, demandOnloads: 2, resets: 0, demanded: [1, 0, 0, 1] })
+      // Backwards: 3 and 2 on demand, then 1 and 0 are where they were put.
+      forward([3, 2, 1, 0])
+      expect(await counted()).toMatchObject({ forwards: 4, demandOnloads: 4, resets: 1, demanded: [1, 0, 1, 2] })
+      expect(() => forward([0, 1], new Error('thrown'))).toThrow('thrown')
+      expect(await counted()).toMatchObject({ forwards: 5, failedForwards: 1, resets: 2 })
+      offloader.beginForward(compute).end(false)
+      expect(await counted()).toMatchObject({ forwards: 6, failedForwards: 2, resets: 2 })
+      await offloader.dispose()
+      await compute.dispose()
+    })
+  })
+})
+
+it('copies a layer with every dtype and odd strides at once, and keeps every layout', async () => {
+  const dtypes = ['i8', 'i32', 'f8e4m3', 'f8e5m2', 'f16', 'bf16', 'f32', 'u8', 'i16', 'i64', 'f64', 'bool'] as const
+  const odd = (i: number) => ({
+    name: `layers.${i}`,
+    order: i,
+    role: 'layer' as const,
+    parameters: [
+      ...dtypes.map((dtype, k) => parameter(`any.${dtype}`, [3 + k, 5], { dtype, stride: [1, 3 + k] })),
+      ...dtypes.map((dtype) => parameter(`padded.${dtype}`, [4, 3], { dtype, stride: [7 + i, 2] })),
+    ],
+  })
+  await onDevice({}, async (device) => {
+    const compute = device.createStream()
+    const backends = [configure(prefetch, { groupSize: 1, prefetchStep: 2 })]
+    const offloader = await createOffloader({ device, compute, backends })
+    const loading = await offloader.wrapModules([0, 1, 2, 3].map(odd))
+    await load(device, offloader.modules.values(), compute)
+    await offloader.postInit()
+    await offloader.settledStats()
+    const { copies, bytes } = {
+      copies: device.counters().hostToDeviceCopies,
+      bytes: device.counters().hostToDeviceBytes,
+    }
+    offloader.forward(compute, (scope) => {
+      for (const i of [0, 1, 2, 3]) {
+        scope.before(`layers.${i}`)
+        scope.after(`layers.${i}`)
+      }
+    })
+    await offloader.settledStats()
+    const slabBytes = loading.map(({ parameters }) => [...parameters.values()][0]!.tensor.buffer.bytes)
+    expect(device.counters().hostToDeviceCopies - copies).toBe(4)
+    expect(device.counters().hostToDeviceBytes - bytes).toBe(slabBytes.reduce((sum, one) => sum + one, 0))
+    for (const [i, { parameters }] of [...offloader.modules.values()].entries()) {
+      for (const [name, { tensor, dtype, shape, stride, storage }] of parameters) {
+        const spec = odd(i).parameters.find((one) => one.name === name)!
+        expect(storage).toBe('pinned')
+        expect({ dtype, shape, stride }).toEqual({ dtype: spec.dtype, shape: spec.shape, stride: spec.stride })
+        expect(tensor.buffer.kind).toBe('device-buffer')
+        expect(tensor.offset).toBe(loading[i]!.parameters.get(name)!.tensor.offset)
+      }
+    }
+    await offloader.dispose()
+    await compute.dispose()
+  })
+})
