@@ -61,8 +61,9 @@ describe.each([true, false])('work done at once: %s', (done) => {
     expect(peak / outside.statistics().peakReservedBytes).toBeLessThanOrEqual(1.05)
     inside.completeAll()
     const { reservedBytes, liveBytes } = inside.snapshot().pools.weights!
-    expect(reservedBytes - liveBytes).toBe(530 * MiB)
-    expect(inside.releaseCached('weights')).toBe(530 * MiB)
+    // What one layer freed, unless it was in the way of the next.
+    expect(reservedBytes - liveBytes).toBeLessThanOrEqual(530 * MiB)
+    expect(inside.releaseCached('weights')).toBe(reservedBytes - liveBytes)
     expect(inside.snapshot().pools.weights).toMatchObject({ reservedBytes: liveBytes })
     end(outside, live)
     end(inside, pooled)

@@ -159,7 +159,15 @@ method('range', 'map', ['granularOffset', handle('physical')], { weight: 14 })
 method('range', 'unmap', ['granularOffset', 'granules'], { weight: 12 })
 method('range', 'buffer', ['offset', 'size'], { makes: 'device-buffer', weight: 6 })
 
-for (const member of ['limitBytes', 'usedBytes', 'peakBytes', 'cachedBytes', 'availableBytes', 'usedBytesByTag'])
+for (const member of [
+  'limitBytes',
+  'usedBytes',
+  'peakBytes',
+  'cachedBytes',
+  'granuleBytes',
+  'availableBytes',
+  'usedBytesByTag',
+])
   getter('budget', member)
 method('failures', 'arm', [failure], { weight: 4 })
 method('failures', 'disarm', [], { weight: 2 })

@@ -234,7 +234,18 @@ test('doctor: every section, in JSON and for people', async () => {
   expect(report.kernels.length).toBeGreaterThan(5)
   expect(report.backends.map(({ name }) => name)).toEqual(['none', 'auto', 'prefetch'])
   const people = await spillway(['doctor'])
-  for (const word of ['node', 'device', 'gpu', 'pinning', 'memory', 'allocator', 'link', 'kernels', 'products', 'backend']) {
+  for (const word of [
+    'node',
+    'device',
+    'gpu',
+    'pinning',
+    'memory',
+    'allocator',
+    'link',
+    'kernels',
+    'products',
+    'backend',
+  ]) {
     expect(people.stdout).toMatch(new RegExp(`^${word} `, 'm'))
   }
 })

@@ -20,6 +20,7 @@ interface NativeBudget {
   readonly usedBytes: number
   readonly peakBytes: number
   readonly cachedBytes: number
+  readonly granuleBytes: number
   readonly usedBytesByTag: Readonly<Record<string, number>>
 }
 

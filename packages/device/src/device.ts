@@ -210,6 +210,9 @@ class LiveBudget implements DeviceBudget {
   get peakBytes(): number {
     return addon().budget(ownerOf(this)).peakBytes
   }
+  get granuleBytes(): number {
+    return addon().budget(ownerOf(this)).granuleBytes
+  }
   get cachedBytes(): number {
     return addon().budget(ownerOf(this)).cachedBytes
   }

@@ -53,6 +53,9 @@ class CachingAllocator {
   /// Once an allocation. `uses`: one a stream that may have work with the block, in any order.
   void free(const Allocation& allocation, Uses uses) noexcept;
 
+  /// What segments are multiples of.
+  uint64_t granule_bytes() const { return source_.granule_bytes(); }
+
   /// Gives back what is cached and used by no work: of all pools. Returns the bytes.
   uint64_t release_cached();
   uint64_t release_cached(const std::string& pool);

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -13,21 +14,29 @@
 
 namespace spillway::device {
 
-/// What a stream has enqueued, as positions from 1, and how far it is. Gone: all of it is done.
+/// What a stream has enqueued, as positions from 1, and how far it is.
 class StreamProgress {
  public:
   explicit StreamProgress(StreamId id) : stream_id(id) {}
   StreamProgress(const StreamProgress&) = delete;
   StreamProgress& operator=(const StreamProgress&) = delete;
-  virtual ~StreamProgress() = default;
+  /// Nothing is left to be done.
+  virtual ~StreamProgress() { reach(UINT64_MAX); }
 
   const StreamId stream_id;
-  /// Whether it is known without asking anybody. Any thread.
-  virtual bool known_to_have_passed(uint64_t position) const noexcept = 0;
+  /// The last position that is known to have been passed. Lives on: who sees only that the stream is gone has not seen
+  /// what the stream wrote.
+  const std::shared_ptr<std::atomic<uint64_t>> reached = std::make_shared<std::atomic<uint64_t>>(0);
   /// Any thread; true for good once it was true. Must not allocate device memory, nor give any back.
   virtual bool passed(uint64_t position) noexcept = 0;
   /// Blocks. Throws when that cannot be waited for now.
   virtual void wait_until_passed(uint64_t position) = 0;
+
+ protected:
+  /// In order, by one thread at a time.
+  void reach(uint64_t position) noexcept {
+    if (reached->load(std::memory_order_relaxed) < position) reached->store(position, std::memory_order_release);
+  }
 };
 
 /// Of one block. Any thread.
@@ -65,22 +74,24 @@ class StreamUses {
  private:
   class Passing final : public Marker {
    public:
-    explicit Passing(const std::shared_ptr<StreamProgress>& stream) : stream_id(stream->stream_id), stream_(stream) {}
+    explicit Passing(const std::shared_ptr<StreamProgress>& stream)
+        : stream_id(stream->stream_id), reached_(stream->reached), stream_(stream) {}
     bool done() noexcept override {
+      if (known_to_be_done()) return true;
       const std::shared_ptr<StreamProgress> stream = stream_.lock();
-      return !stream || stream->passed(position);
+      return stream && stream->passed(position);
     }
-    bool known_to_be_done() const noexcept {
-      const std::shared_ptr<StreamProgress> stream = stream_.lock();
-      return !stream || stream->known_to_have_passed(position);
-    }
+    bool known_to_be_done() const noexcept { return reached_->load(std::memory_order_acquire) >= position; }
     void wait() override {
       if (const std::shared_ptr<StreamProgress> stream = stream_.lock()) stream->wait_until_passed(position);
+      // Else it is on its way out.
+      while (!done()) std::this_thread::yield();
     }
     const StreamId stream_id;
     uint64_t position = 0;  // of a live block guarded by its mutex; constant once it is free
 
    private:
+    const std::shared_ptr<std::atomic<uint64_t>> reached_;
     const std::weak_ptr<StreamProgress> stream_;
   };
 

@@ -1,6 +1,7 @@
 #include <map>
 #include <string>
 
+#include "../allocator/caching_allocator.hpp"
 #include "../api.hpp"
 #include "../system_memory.hpp"
 #include "instance.hpp"
@@ -52,6 +53,7 @@ Napi::Value budget(const Napi::CallbackInfo& info) {
   result.Set("limitBytes", number(env, reading.limit_bytes));
   result.Set("usedBytes", number(env, reading.used_bytes));
   result.Set("peakBytes", number(env, reading.peak_bytes));
+  result.Set("granuleBytes", number(env, device_of(info).allocator().granule_bytes()));
   result.Set("cachedBytes", number(env, reading.cached_bytes));
   result.Set("usedBytesByTag", by_tag(env, device_of(info).budget().used_by_tag()));
   return result;

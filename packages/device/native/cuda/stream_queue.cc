@@ -132,10 +132,6 @@ void StreamQueue::note(const std::vector<StreamUses*>& blocks) noexcept {
   for (StreamUses* block : blocks) block->note(stream_id, position);
 }
 
-void StreamQueue::set_passed(uint64_t position) noexcept {
-  if (passed_.load(std::memory_order_relaxed) < position) passed_.store(position, std::memory_order_release);
-}
-
 bool StreamQueue::capturing() const noexcept {
   int32_t capturing = 0;
   uint64_t id = 0;
@@ -144,26 +140,26 @@ bool StreamQueue::capturing() const noexcept {
 }
 
 bool StreamQueue::passed(uint64_t position) noexcept {
-  if (passed_.load(std::memory_order_acquire) >= position) return true;
+  if (reached->load(std::memory_order_acquire) >= position) return true;
   std::lock_guard lock(mutex_);
   return passed_locked(position);
 }
 
 // A driver that fails here has lost the device, and with it all work.
 bool StreamQueue::passed_locked(uint64_t position) noexcept {
-  if (ended_) set_passed(position_);
+  if (ended_) reach(position_);
   const RelaxedCapture relaxed;
   device_.enter_to_free();
   while (!marks_.empty() && driver().cuEventQuery(marks_.front().event) != kNotReady) {
-    set_passed(marks_.front().position);
+    reach(marks_.front().position);
     driver().cuEventDestroy(marks_.front().event);
     marks_.pop_front();
   }
-  if (passed_.load(std::memory_order_relaxed) >= position) return true;
+  if (reached->load(std::memory_order_relaxed) >= position) return true;
   if (!marks_.empty() && marks_.back().position >= position) return false;
   if (capturing()) return false;
   if (driver().cuStreamQuery(handle_) != kNotReady) {
-    set_passed(position_);
+    reach(position_);
     return true;
   }
   Mark mark{nullptr, position_};
@@ -269,7 +265,7 @@ void StreamQueue::work() {
     lock.lock();
     Point point = std::move(points_.front());
     points_.pop_front();
-    set_passed(point.position);
+    reach(point.position);
     // Of waits that follow one another, each uses the one before's.
     EventHandle unused = std::exchange(spare_event_, event);
     lock.unlock();

@@ -65,9 +65,6 @@ class StreamQueue : public StreamProgress, public std::enable_shared_from_this<S
   }
   /// Work with the blocks was enqueued.
   void note(const std::vector<StreamUses*>& blocks) noexcept;
-  bool known_to_have_passed(uint64_t position) const noexcept override {
-    return passed_.load(std::memory_order_acquire) >= position;
-  }
   bool passed(uint64_t position) noexcept override;
   /// Throws CAPTURE when nobody can know, because the stream is being captured.
   void wait_until_passed(uint64_t position) override;
@@ -96,7 +93,6 @@ class StreamQueue : public StreamProgress, public std::enable_shared_from_this<S
   StreamQueue(CudaDevice& device, bool owned);
   bool passed_locked(uint64_t position) noexcept;
   bool capturing() const noexcept;
-  void set_passed(uint64_t position) noexcept;
   static void start(const std::shared_ptr<StreamQueue>& queue);
   void push(std::unique_lock<std::mutex>& lock, std::function<void(spillway_status)> done);
   void work();
@@ -111,7 +107,6 @@ class StreamQueue : public StreamProgress, public std::enable_shared_from_this<S
   EventHandle spare_event_ = nullptr;
   std::deque<Mark> marks_;  // by position
   uint64_t position_ = 0;   // of the last work with blocks
-  std::atomic<uint64_t> passed_{0};
   bool closed_ = false;
   bool ended_ = false;
 };

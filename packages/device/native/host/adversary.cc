@@ -162,7 +162,7 @@ void Adversary::step(std::unique_lock<std::mutex>& lock, HostDevice& device, Que
   finish(*done);
   done.reset();
   lock.lock();
-  queue.set_done(queue.done_);
+  queue.reach(queue.done_);
 }
 
 }  // namespace spillway::device::host

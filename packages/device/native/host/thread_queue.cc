@@ -54,7 +54,7 @@ void ThreadQueue::close() {
 
 void ThreadQueue::work(HostDevice& device) {
   std::unique_lock lock(mutex_);
-  for (uint64_t done = 0;; set_done(++done)) {
+  for (uint64_t done = 0;; reach(++done)) {
     wake_.wait(lock, [&] { return closed_ || !operations_.empty(); });
     if (operations_.empty()) {
       ended_ = true;

@@ -22,10 +22,7 @@ class WorkQueue : public StreamProgress, public std::enable_shared_from_this<Wor
   /// No more work will come; what was pushed is still done.
   virtual void close() = 0;
 
-  bool known_to_have_passed(uint64_t position) const noexcept override {
-    return done_.load(std::memory_order_acquire) >= position;
-  }
-  bool passed(uint64_t position) noexcept override { return known_to_have_passed(position); }
+  bool passed(uint64_t position) noexcept override { return reached->load(std::memory_order_acquire) >= position; }
   void wait_until_passed(uint64_t position) override;
 
   /// Null when order is not checked.
@@ -35,13 +32,10 @@ class WorkQueue : public StreamProgress, public std::enable_shared_from_this<Wor
   explicit WorkQueue(HostDevice& device);
   /// Returns its position among all that were pushed, from 1.
   virtual uint64_t insert(const std::shared_ptr<const Operation>& operation) = 0;
-  /// So many are done.
-  void set_done(uint64_t count) { done_.store(count, std::memory_order_release); }
 
  private:
   // The checker outlives the queue's thread, which keeps the device.
   OrderChecker* const checker_;
-  std::atomic<uint64_t> done_{0};
   std::unique_ptr<OrderChecker::Lane> lane_;
 };
 
