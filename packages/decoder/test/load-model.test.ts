@@ -1,6 +1,7 @@
 import { readdir, readFile, readlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Device, SpillwayError } from '@spillway/core'
+import { currentAllocatorSettings, withAllocatorSettings } from '@spillway/device'
 import { describe, expect, test } from 'vitest'
 import { type LoadModelOptions, type LoadModelProgress, loadModel } from '../src/load-model.js'
 import { fixture, fixtureJson, withDirectory } from './fixtures.js'
@@ -338,3 +339,25 @@ describe('dummy weights', () => {
     expect(new Set(rows[3]).size).toBeGreaterThan(10_000)
   })
 })
+
+test('loading keeps blocks of more than 20 MiB whole, unless the program says otherwise, and nobody else’s', () =>
+  withDevice(async (device) => {
+    const seen = new Set<number>()
+    const onProgress = () => void seen.add(currentAllocatorSettings().maxSplitSizeMb)
+    const load = () => loadModel(fixture('llama-f32'), { device, onProgress })
+    await (await load()).dispose()
+    expect([...seen]).toEqual([20])
+    seen.clear()
+    await (await withAllocatorSettings({ maxSplitSizeMb: 64 }, load)).dispose()
+    expect([...seen]).toEqual([64])
+    expect(currentAllocatorSettings().maxSplitSizeMb).toBe(Number.POSITIVE_INFINITY)
+  }))
+
+test('a disposed model leaves no memory cached', () =>
+  withDevice(async (device) => {
+    const model = await loadModel(fixture('llama-f32'), { device })
+    for await (const _ of model.generate([1, 2, 3], { maxTokens: 3 }));
+    expect(device.budget.usedBytes).toBeGreaterThan(0)
+    await model.dispose()
+    expect(device.budget).toMatchObject({ usedBytes: 0, cachedBytes: 0 })
+  }))
