@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import type { NativeDevice, NativeHostBuffer } from '@spillway/device'
 import { expect, test } from 'vitest'
 import { expectCode, expectNothingLeft, KiB, MiB, PAGE } from '../../packages/device/test/device-rig.js'
+import { expectOneRegistrationABuffer } from '../../packages/device/test/memory-limits.js'
 import { launchTouch } from '../abi/abi-probe.js'
 import { touched } from '../abi/touch-model.js'
 import { describeOnCuda, openCuda } from './on-cuda.js'
@@ -56,6 +57,8 @@ describeOnCuda('host memory', () => {
         await Promise.all([source, back, target, stream].map((handle) => handle.dispose()))
       }),
   )
+
+  test('a buffer is one registration, of at most 64 GiB', () => onCuda(expectOneRegistrationABuffer))
 
   test('large mapped memory is read and written in place, to its end', () =>
     onCuda(async (device) => {

@@ -142,8 +142,8 @@ export class NativeDevice extends NativeObject implements Device {
 
   /**
    * Exact size, one buffer. Pinned and mapped memory is resident when the promise resolves. Limits of machine and control
-   * groups are read before anything is touched: SPILLWAY_OUT_OF_MEMORY names the one that is too low. An abort
-   * gives back what there is at once.
+   * groups are read before anything is touched: SPILLWAY_OUT_OF_MEMORY names the one that is too low. A pinned or mapped
+   * buffer is one registration, of at most 64 GiB: SPILLWAY_INVALID_ARGUMENT. An abort gives back what there is at once.
    */
   async allocateHost(bytes: number, options: HostAllocationOptions): Promise<NativeHostBuffer> {
     for await (const buffer of allocateHostParts(handleOf(this), [bytes], options, 'allocateHost')) return buffer

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { expectCode, MiB, onDevice } from './device-rig.js'
-import { meminfo, withSystemFiles } from './memory-limits.js'
+import { expectOneRegistrationABuffer, meminfo, withSystemFiles } from './memory-limits.js'
 
 const roomy = meminfo({ available: 2 ** 39 })
 const group = (path: string, files: Record<string, string | number>): Record<string, string | number> =>
@@ -193,6 +193,8 @@ test('two large allocations at once are not both told that there is room', () =>
       await (await device.allocateHost(512 * MiB, { storage: 'pageable' })).dispose()
     }),
   ))
+
+test('a buffer is one registration, of at most 64 GiB', () => onDevice({}, expectOneRegistrationABuffer))
 
 test('the sum of all parts is asked for before the first is made', () =>
   withSystemFiles(meminfo({ available: 10 * MiB }), () =>

@@ -2,7 +2,11 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import type { SpillwayError } from '@spillway/core'
+import { expect } from 'vitest'
 import { addon } from '../src/addon.js'
+import type { NativeDevice } from '../src/index.js'
+import { expectCode } from './device-rig.js'
 
 /** Runs `body` while limits are read from these files, named from the root. */
 export async function withSystemFiles(
@@ -29,4 +33,28 @@ export function meminfo(bytes: { total?: number; available: number; swapFree?: n
   const rows = { MemTotal: total, MemFree: 0, MemAvailable: available, SwapTotal: 2 ** 40, SwapFree: swapFree }
   const text = Object.entries(rows).map(([name, value]) => `${`${name}:`.padEnd(16)}${value / 1024} kB`)
   return { 'proc/meminfo': text.join('\n') }
+}
+
+const mostRegisteredBytes = 64 * 2 ** 30
+
+/** On a machine that has the memory; on one that has not, that is what it says. */
+export async function expectOneRegistrationABuffer(device: NativeDevice): Promise<void> {
+  const one = mostRegisteredBytes + 1
+  await withSystemFiles(meminfo({ available: 2 ** 39 }), async () => {
+    for (const storage of ['pinned', 'mapped'] as const) {
+      const error = await expectCode('SPILLWAY_INVALID_ARGUMENT', () => device.allocateHost(one, { storage }))
+      expect(error.message).toMatch(/at most 64 GiB.*allocateHostParts/)
+      const parts = device.allocateHostParts([4096, one, 4096], { storage })
+      await (await parts.next()).value!.dispose()
+      await expectCode('SPILLWAY_INVALID_ARGUMENT', () => parts.next())
+    }
+    expect(device.hostMemory().reservedBytes).toBe(0)
+    // Not registered, so it is for the system to say.
+    const pageable = await device.allocateHost(one, { storage: 'pageable' }).catch((error: SpillwayError) => error)
+    if (pageable instanceof Error) expect(pageable.code).toBe('SPILLWAY_OUT_OF_MEMORY')
+    else await pageable.dispose()
+  })
+  await withSystemFiles(meminfo({ available: mostRegisteredBytes }), async () => {
+    await expectCode('SPILLWAY_OUT_OF_MEMORY', () => device.allocateHost(one, { storage: 'pinned' }))
+  })
 }

@@ -12,8 +12,6 @@ constexpr uint32_t kMapped = 2;
 // Of these the driver takes several from one piece of 2 MiB: 3 us for 4 KiB, 17 us for 64 KiB. A registration takes 50
 // to 90 us; a piece for one buffer alone 360 us (H200, driver 580).
 constexpr uint64_t kPlainBelow = 256 << 10;
-// A registration of 512 GiB was seen to fail (vllm#51081).
-constexpr uint64_t kSurelyRegistered = uint64_t{64} << 30;
 
 Registration::Registration(CudaDevice& device, HostRegion& region, uint32_t flags)
     : device_(device), data_(region.data()) {
@@ -31,9 +29,8 @@ Registration::Registration(CudaDevice& device, HostRegion& region, uint32_t flag
   std::snprintf(error.call, sizeof error.call, "cuMemHostRegister");
   std::snprintf(error.message, sizeof error.message,
                 "the driver does not pin %s. The limit of locked memory is %s: raise it with ulimit -l, LimitMEMLOCK= "
-                "of systemd or docker --ulimit memlock=-1%s. Or do without: --pin-memory off",
-                format_bytes(region.bytes()).c_str(), lockable ? format_bytes(*lockable).c_str() : "not set",
-                region.bytes() > kSurelyRegistered ? ", and allocate buffers of at most 64 GiB" : "");
+                "of systemd or docker --ulimit memlock=-1. Or do without: --pin-memory off",
+                format_bytes(region.bytes()).c_str(), lockable ? format_bytes(*lockable).c_str() : "not set");
   throw HostMemoryRefusal(error, "memlock", lockable.value_or(0));
 }
 
@@ -55,6 +52,7 @@ static bool registers_in_place(const CudaDevice& device) {
 HostMemory::HostMemory(CudaDevice& device, uint32_t storage, uint64_t bytes, HostAllocation& allocation)
     : CudaBuffer(SPILLWAY_KIND_HOST_BUFFER, device, storage, bytes, "") {
   allocation.reserve(storage, bytes);
+  check_registration_bytes(storage, bytes);
   allocation.check();
   const bool pins = storage != SPILLWAY_STORAGE_PAGEABLE;
   const uint32_t flags = kPortable | (storage == SPILLWAY_STORAGE_MAPPED ? kMapped : 0);

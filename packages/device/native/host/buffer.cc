@@ -106,6 +106,7 @@ void DeviceMemory::visit_physical(uint64_t offset, uint64_t bytes, const VisitPh
 HostMemory::HostMemory(HostDevice& device, uint32_t storage, uint64_t bytes, HostAllocation& allocation)
     : HostBuffer(SPILLWAY_KIND_HOST_BUFFER, device, storage, bytes, "") {
   allocation.reserve(storage, bytes);
+  check_registration_bytes(storage, bytes);
   allocation.check();
   const bool pins = storage != SPILLWAY_STORAGE_PAGEABLE;
   TwinCheck* twins = device.twin_check();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "../budget.hpp"
 #include "../failure.hpp"
 #include "host_memory_account.hpp"
 
@@ -11,6 +12,14 @@ void check_buffer_bytes(uint64_t bytes) {
   if (bytes > 0 && bytes <= (uint64_t{1} << 52)) return;
   fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "buffer_create", "a buffer has from 1 to 2^52 bytes, not %llu",
        static_cast<unsigned long long>(bytes));
+}
+
+void check_registration_bytes(uint32_t storage, uint64_t bytes) {
+  constexpr uint64_t kMost = uint64_t{64} << 30;
+  if (storage == SPILLWAY_STORAGE_PAGEABLE || bytes <= kMost) return;
+  fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "buffer_create",
+       "a pinned or mapped buffer has at most 64 GiB, not %s: make several, with allocateHostParts",
+       format_bytes(bytes).c_str());
 }
 
 void HostAllocation::reserve(uint32_t storage, uint64_t bytes) {

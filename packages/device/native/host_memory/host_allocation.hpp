@@ -17,6 +17,10 @@ class AllocationCancelled : public std::exception {
 /// Throws INVALID_ARGUMENT for none, and for so many that rounding up to pages could overflow.
 void check_buffer_bytes(uint64_t bytes);
 
+/// A buffer is one registration: a driver was seen to refuse one of 512 GiB (vllm#51081). Throws INVALID_ARGUMENT for a
+/// pinned or mapped buffer of more than 64 GiB. Comes after the limits: who has no memory for it hears that.
+void check_registration_bytes(uint32_t storage, uint64_t bytes);
+
 class HostAllocation {
  public:
   HostAllocation() = default;

@@ -12,6 +12,7 @@
 #include <thread>
 #include <utility>
 
+#include "../budget.hpp"
 #include "../failure.hpp"
 #include "huge_pages.hpp"
 
@@ -48,6 +49,20 @@ void stay_on(const std::vector<int>& cpus) {
   if (CPU_COUNT(&wanted) > 0) sched_setaffinity(0, sizeof wanted, &wanted);
 }
 
+// Addresses or overcommitted memory have a limit of their own, which no file tells.
+[[noreturn]] void refuse(uint64_t bytes, int code) {
+  spillway_error error = empty_error();
+  error.status = SPILLWAY_STATUS_OUT_OF_MEMORY;
+  error.native_code = code;
+  error.requested_bytes = bytes;
+  std::snprintf(error.call, sizeof error.call, "mmap");
+  std::snprintf(error.message, sizeof error.message,
+                "the system gives no %s of host memory in one piece: %s. ulimit -v and vm.overcommit_memory limit it; "
+                "or make several smaller buffers, with allocateHostParts",
+                format_bytes(bytes).c_str(), std::strerror(code));
+  throw StatusError(error);
+}
+
 }  // namespace
 
 unsigned touch_threads(uint64_t bytes) {
@@ -59,7 +74,7 @@ HostRegion::HostRegion(uint64_t bytes, int advice) : data_(nullptr), bytes_(roun
   const uint64_t alignment = bytes_ < kHugePageBytes ? page_bytes() : kHugePageBytes;
   const uint64_t mapped = bytes_ + alignment - page_bytes();
   void* address = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (address == MAP_FAILED) fail_system("mmap", errno, "the system has no host memory of this size");
+  if (address == MAP_FAILED) refuse(bytes_, errno);
   const auto begin = reinterpret_cast<uint64_t>(address);
   const uint64_t before = round_up(begin, alignment) - begin;
   data_ = static_cast<uint8_t*>(address) + before;
