@@ -1,10 +1,10 @@
 // @ts-check
+import { openDummyModel } from './dummy-model.mjs'
 import { promptOf } from './model-shape.mjs'
-import { loadModel, openDevice } from './spillway.mjs'
 
-/** @import { ConfiguredBackend } from '../../packages/core/dist/index.js' */
 /** @import { Generation, Model } from '../../packages/decoder/dist/index.js' */
 /** @import { Context } from './benchmark.ts' */
+/** @import { DummyModelOptions } from './dummy-model.mjs' */
 /** @import { ModelShape } from './model-shape.mjs' */
 
 /**
@@ -26,29 +26,15 @@ export class Decoding {
    * @param {Context} context
    * @param {ModelShape} shape
    * @param {string} directory
-   * @param {{ offload?: ConfiguredBackend, memoryLimitBytes?: number }} [options]
+   * @param {DummyModelOptions} [options]
    */
-  static async open({ device: name, signal, progress }, shape, directory, { offload, memoryLimitBytes } = {}) {
-    const device = await openDevice(name, memoryLimitBytes === undefined ? {} : { memoryLimitBytes })
-    try {
-      const model = await loadModel(directory, {
-        device,
-        loadFormat: 'dummy',
-        contextLength: shape.contextLength,
-        signal,
-        ...(offload === undefined ? {} : { offload }),
-        onProgress: ({ phase, loadedBytes, totalBytes }) =>
-          progress(`loading ${shape.title}: ${phase} ${Math.floor((100 * loadedBytes) / totalBytes)} %`),
-      })
-      return new Decoding(device, model, shape, signal)
-    } catch (error) {
-      await device.dispose()
-      throw error
-    }
+  static async open(context, shape, directory, options) {
+    const { device, model } = await openDummyModel(context, shape, directory, options)
+    return new Decoding(device, model, shape, context.signal)
   }
 
   /**
-   * @param {Awaited<ReturnType<typeof openDevice>>} device
+   * @param {Awaited<ReturnType<typeof openDummyModel>>['device']} device
    * @param {Model} model
    * @param {ModelShape} shape
    * @param {AbortSignal} signal

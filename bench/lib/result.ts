@@ -67,7 +67,7 @@ export interface Figure {
 
 /** What a figure is held against: another figure of the same benchmark, interleaved with it. */
 export interface Against {
-  readonly kind: 'limit' | 'peer' | 'cap'
+  readonly kind: 'limit' | 'peer' | 'cap' | 'prediction'
   /** The other figure's name. */
   readonly figure: string
   /** How much of the other's unit one of this figure's needs: bytes a token. 1 when the units are the same. */
