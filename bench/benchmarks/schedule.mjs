@@ -1,13 +1,14 @@
 // @ts-check
 import { against } from '../lib/figure.mjs'
 import { interleave } from '../lib/interleave.mjs'
-import { Limits, linkName, roundsOf } from '../lib/limits.mjs'
+import { Limits, roundsOf } from '../lib/limits.mjs'
 import { inModelDirectory, modelShape, withLayers } from '../lib/model-shape.mjs'
 import { moduleTimes } from '../lib/module-times.mjs'
 import { Prefilling } from '../lib/prefilling.mjs'
 import { configure, prefetch } from '../lib/spillway.mjs'
 import { using } from '../lib/using.mjs'
 
+/** @import { TraceEvent } from '../../packages/core/dist/index.js' */
 /** @import { Benchmark, Context } from '../lib/benchmark.ts' */
 /** @import { ModelShape } from '../lib/model-shape.mjs' */
 /** @import { Recorder } from '../lib/recorder.mjs' */
@@ -73,11 +74,22 @@ async function balancedRows({ progress }, resident, { contextLength }, copySecon
  */
 async function measure(context, recorder, { limits, resident, offloaded, rows, offloadedBytes }) {
   const steps = context.quick ? 2 : 8
+  /** @type {Map<string, TraceEvent[][]>} */
+  const traces = new Map([...offloaded.keys()].map((name) => [name, []]))
   const samples = await interleave(
     {
       link: limits.linkSampler,
       resident: () => resident.sample({ rows, steps }),
-      ...Object.fromEntries([...offloaded].map(([name, model]) => [name, () => model.sample({ rows, steps })])),
+      ...Object.fromEntries(
+        [...offloaded].map(([name, prefilling]) => [
+          name,
+          async () => {
+            const { seconds, events } = await prefilling.tracedSample({ rows, steps })
+            traces.get(name)?.push([...events])
+            return seconds
+          },
+        ]),
+      ),
     },
     { ...context, rounds: roundsOf(context) },
   )
@@ -85,8 +97,8 @@ async function measure(context, recorder, { limits, resident, offloaded, rows, o
   recorder.figure('copying alone, a step', 's', [offloadedBytes / link.median])
   const alone = recorder.figure('resident, a step', 's', samples('resident'))
   for (const [name, prefilling] of offloaded) {
-    context.progress(`tracing: ${name}`)
-    const times = moduleTimes(await prefilling.trace({ rows, steps }))
+    // Of the very steps that were timed: what they computed, not how long they took.
+    const times = moduleTimes(traces.get(name) ?? [])
     const { modules } = prefilling.model.explain()
     const last = modules.at(-1)?.module
     // Time between steps is the host's: nothing is computed, and copies go on.
@@ -112,6 +124,5 @@ async function measure(context, recorder, { limits, resident, offloaded, rows, o
       detail: `${prefilling.tokens} and ${resident.tokens}`,
     })
   }
-  recorder.note(`of ${linkName}: the median of this run; a module's compute time: its median in a trace`)
   await limits.check(recorder)
 }

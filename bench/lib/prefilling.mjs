@@ -54,6 +54,30 @@ export class Prefilling {
    */
   async sample({ rows, steps }) {
     for (let i = 0; i < 2; i++) await this.#step(rows)
+    return this.#timed(rows, steps)
+  }
+
+  /**
+   * As `sample`, and what the steps' modules did on the device meanwhile.
+   * @param {{ rows: number, steps: number }} options
+   * @returns {Promise<{ seconds: number, events: readonly TraceEvent[] }>}
+   */
+  async tracedSample({ rows, steps }) {
+    for (let i = 0; i < 2; i++) await this.#step(rows)
+    const { result: seconds, events } = await this.model.trace(() => this.#timed(rows, steps))
+    return { seconds, events }
+  }
+
+  async dispose() {
+    await this.model.dispose()
+    await this.device.dispose()
+  }
+
+  /**
+   * @param {number} rows
+   * @param {number} steps
+   */
+  async #timed(rows, steps) {
     const before = this.#onloadedBytes()
     const start = performance.now()
     for (let i = 0; i < steps; i++) await this.#step(rows)
@@ -62,24 +86,6 @@ export class Prefilling {
     this.sampled.steps += steps
     this.sampled.onloadedBytes += this.#onloadedBytes() - before
     return seconds / steps
-  }
-
-  /**
-   * What a step's modules did on the device, step by step.
-   * @param {{ rows: number, steps: number }} options
-   * @returns {Promise<readonly TraceEvent[]>}
-   */
-  async trace({ rows, steps }) {
-    for (let i = 0; i < 2; i++) await this.#step(rows)
-    const { events } = await this.model.trace(async () => {
-      for (let i = 0; i < steps; i++) await this.#step(rows)
-    })
-    return events
-  }
-
-  async dispose() {
-    await this.model.dispose()
-    await this.device.dispose()
   }
 
   /** @param {number} rows */
