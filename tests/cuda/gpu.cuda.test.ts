@@ -2,25 +2,14 @@
 // the ways it fails.
 import { spawn, spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import { cudaStatus, handleOf, type NativeDevice, type NativeDeviceBuffer, type NativeStream } from '@spillway/device'
+import { cudaStatus, handleOf, type NativeDeviceBuffer, type NativeStream } from '@spillway/device'
 import { expect, test } from 'vitest'
-import { expectCode, expectNothingLeft, MiB, readBack } from '../../packages/device/test/device-rig.js'
+import { expectCode, MiB, readBack } from '../../packages/device/test/device-rig.js'
 import { probe } from '../abi/abi-probe.js'
-import { addKernel, describeOnCuda, openCuda } from './on-cuda.js'
+import { addKernel, describeOnCuda, onCuda, openCuda } from './on-cuda.js'
 
 const GiB = 1024 * MiB
 const child = fileURLToPath(new URL('./gpu-process.mjs', import.meta.url))
-
-async function onCuda(body: (device: NativeDevice) => Promise<void>, memoryLimitBytes?: number): Promise<void> {
-  const device = await openCuda(memoryLimitBytes === undefined ? {} : { memoryLimitBytes })
-  try {
-    await body(device)
-    await expect.poll(() => Object.values(device.counters().liveHandles).every((count) => count === 0)).toBe(true)
-    expectNothingLeft(device)
-  } finally {
-    await device.dispose()
-  }
-}
 
 function launchAdd(
   stream: NativeStream,

@@ -1,29 +1,18 @@
 // Pinned memory of our own making, registered with the driver: what the host device cannot prove.
 import { readFileSync } from 'node:fs'
-import type { NativeDevice, NativeHostBuffer } from '@spillway/device'
+import type { NativeHostBuffer } from '@spillway/device'
 import { expect, test } from 'vitest'
-import { expectCode, expectNothingLeft, KiB, MiB, PAGE } from '../../packages/device/test/device-rig.js'
+import { expectCode, KiB, MiB, PAGE } from '../../packages/device/test/device-rig.js'
 import { expectOneRegistrationABuffer } from '../../packages/device/test/memory-limits.js'
 import { launchTouch } from '../abi/abi-probe.js'
 import { touched } from '../abi/touch-model.js'
-import { describeOnCuda, openCuda } from './on-cuda.js'
+import { describeOnCuda, onCuda } from './on-cuda.js'
 
 const noise = 48 * MiB
 const large = 512 * MiB
 
 function residentBytes(): number {
   return Number(/^Anonymous:\s*(\d+) kB$/m.exec(readFileSync('/proc/self/smaps_rollup', 'utf8'))![1]) * 1024
-}
-
-async function onCuda(body: (device: NativeDevice) => Promise<void>): Promise<void> {
-  const device = await openCuda()
-  try {
-    await body(device)
-    await expect.poll(() => Object.values(device.counters().liveHandles).every((count) => count === 0)).toBe(true)
-    expectNothingLeft(device)
-  } finally {
-    await device.dispose()
-  }
 }
 
 /** Different in every page, and at both ends of each. */

@@ -1,5 +1,6 @@
 import { cudaStatus, type NativeDevice, type OpenDeviceOptions, openDevice } from '@spillway/device'
-import { afterAll, describe } from 'vitest'
+import { afterAll, describe, expect } from 'vitest'
+import { expectNothingLeft } from '../../packages/device/test/device-rig.js'
 
 const { available } = cudaStatus()
 
@@ -18,6 +19,18 @@ export async function openCuda(options: OpenDeviceOptions = {}): Promise<NativeD
 }
 
 afterAll(() => first?.dispose())
+
+/** With a device of its own, on which `body` leaves nothing. */
+export async function onCuda(body: (device: NativeDevice) => Promise<void>): Promise<void> {
+  const device = await openCuda()
+  try {
+    await body(device)
+    await expect.poll(() => Object.values(device.counters().liveHandles).every((count) => count === 0)).toBe(true)
+    expectNothingLeft(device)
+  } finally {
+    await device.dispose()
+  }
+}
 
 /** PTX of `add_one(uint32_t* data, uint32_t count)`, for threads in one dimension. */
 export const addKernel = `.version 7.0
