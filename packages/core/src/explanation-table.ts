@@ -17,10 +17,14 @@ export function formatExplanation(explanation: Explanation, options: FormatExpla
   const { modules, predictedStepMs, measuredStepMs } = explanation
   const columns = [
     column('module', 'left', ({ module }) => module),
+    ...(placement ? [column('device', 'right', ({ deviceBytes }) => bytesOrDash(deviceBytes))] : []),
+    // Beside its times, what is copied is of interest in any table.
+    column('host', 'right', ({ hostBytes }) => bytesOrDash(hostBytes)),
     ...(placement ? placementColumns : []),
     ...timeColumns(modules),
   ]
-  const lines = [...alignColumns(columns, modules), '', ...memoryLines(explanation, placement)]
+  const table = placement || modules.some(({ measured }) => measured !== undefined)
+  const lines = [...(table ? [...alignColumns(columns, modules), ''] : []), ...memoryLines(explanation, placement)]
   const steps = [
     predictedStepMs === undefined ? [] : `${formatMs(predictedStepMs)} predicted`,
     measuredStepMs === undefined ? [] : `${formatMs(measuredStepMs)} measured`,
@@ -53,8 +57,6 @@ interface Column {
 const absent = '-'
 
 const placementColumns: readonly Column[] = [
-  column('device', 'right', ({ deviceBytes }) => bytesOrDash(deviceBytes)),
-  column('host', 'right', ({ hostBytes }) => bytesOrDash(hostBytes)),
   column('storage', 'left', ({ storage }) => storage),
   column('slot', 'right', ({ slot }) => (slot === undefined ? absent : String(slot))),
 ]
@@ -69,6 +71,7 @@ function timeColumns(modules: readonly ExplainedModule[]): Column[] {
     ...known.flatMap((when) => {
       const copied = ({ [when]: times }: ExplainedModule): ModuleTimes | undefined =>
         times !== undefined && (times.linkMs > 0 || times.waitMs > 0) ? times : undefined
+      if (!modules.some(copied)) return []
       return [
         column(`${when} link`, 'right', (row) => msOrDash(copied(row)?.linkMs)),
         column('wait', 'right', (row) => msOrDash(copied(row)?.waitMs)),

@@ -106,7 +106,7 @@ describe('explain', () => {
       ])
       const shortLines = formatExplanation(after, { placement: false }).split('\n')
       expect(shortLines[0]).toBe(
-        'module    measured compute  predicted link     wait  hidden  measured link     wait  hidden',
+        'module      host  measured compute  predicted link     wait  hidden  measured link     wait  hidden',
       )
       expect(shortLines.slice(-3)).toEqual(['', measured[0], 'a step: 33.00 ms predicted, 34.00 ms measured'])
       await Promise.all(caches.map((buffer) => buffer.dispose()))
@@ -126,8 +126,14 @@ describe('explain', () => {
       expect(explanation.predictedStepMs).toBe(1 + 6 * 5)
       expect(explanation.memory).toMatchObject({ residentBytes: 14 * page, slotBytes: 0, hostBytes: 0 })
       expect(formatExplanation(explanation).split('\n')[1]).toBe(
-        'embed      4 KiB     -  device      -            1.00 ms               -     -       -',
+        'embed      4 KiB     -  device      -            1.00 ms',
       )
+      // After such a run there is nothing new to say of a module.
+      const measured = offloader.explain({ rates, measured: { stepMs: 40, modules: [] } })
+      expect(formatExplanation(measured, { placement: false }).split('\n')).toEqual([
+        expect.stringMatching(/^at most .* planned, .* measured$/),
+        'a step: 31.00 ms predicted, 40.00 ms measured',
+      ])
       await offloader.dispose()
       await compute.dispose()
     })
