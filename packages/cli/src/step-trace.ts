@@ -12,7 +12,7 @@ import {
 import type { GeneratedStep, Generation, Model } from '@spillway/decoder'
 import { checkWritable, writeWhole } from './whole-file.js'
 
-/** So many are traced at most, the first ones of a text: what a trace takes is bounded, however long the text. */
+/** So many are traced at most, the first ones of a text, however long it gets; a prompt has no more steps than the context. */
 export const mostTracedTokens = 32
 
 /** What the first steps of a text did on the device. */
