@@ -137,7 +137,7 @@ describe('statistics', () => {
 })
 
 describe('a forecast', () => {
-  const times = { module: 'layers.0', linkMs: 1, waitMs: 0, hiddenFraction: 1 }
+  const times = { module: 'layers.0', computeMs: 1, linkMs: 1, waitMs: 0, hiddenFraction: 1 }
   const forecasting = (forecast: () => unknown): PlacementBackend<HostSlotsOptions> =>
     broken(() => ({ forecast: forecast as NonNullable<OffloaderSteps['forecast']> }))
 

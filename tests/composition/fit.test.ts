@@ -51,7 +51,7 @@ test('down to the smallest device that holds it at all, and not below', async ()
         expect(memory.deviceBytes).toBeLessThanOrEqual(limit)
         expect(device.budget.peakBytes).toBeLessThanOrEqual(memory.deviceBytes + roundingBytes)
         expect(device.budget.peakBytes).toBeGreaterThan(0.98 * (memory.deviceBytes - memory.postLoadBytes))
-        expect(predictedStepMs === undefined).toBe(offloadedBytes === 0)
+        expect(predictedStepMs).toBeGreaterThan(0)
         if (offloadedBytes > 2 * slotBytes) {
           expect(device.counters().hostToDeviceBytesByTag.weights).toBeGreaterThan(offloadedBytes)
         }

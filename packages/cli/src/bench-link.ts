@@ -1,5 +1,6 @@
 import { formatBytes } from '@spillway/core'
 import { measureLimits } from './limits.js'
+import { formatRate } from './output.js'
 import { type Invocation, openSelectedDevice } from './session.js'
 
 /** `spillway bench link`: the limits of this machine, which everything else is held against. */
@@ -19,17 +20,11 @@ export async function benchLink({ given, output, signal }: Invocation): Promise<
   output.line(`${device.name}, pieces of ${formatBytes(bytes)}, median (least to most)`)
   const width = Math.max(...limits.map(({ name }) => name.length))
   for (const { name, bytesPerSecond, leastBytesPerSecond, mostBytesPerSecond } of limits) {
-    const range = `${rate(leastBytesPerSecond)} to ${rate(mostBytesPerSecond)}`
-    output.line(`${name.padEnd(width)}  ${rate(bytesPerSecond)} (${range})`)
+    const range = `${formatRate(leastBytesPerSecond)} to ${formatRate(mostBytesPerSecond)}`
+    output.line(`${name.padEnd(width)}  ${formatRate(bytesPerSecond)} (${range})`)
   }
 }
 
 function defaultBytes(type: 'host' | 'cuda'): number {
   return type === 'cuda' ? 2 ** 28 : 2 ** 26
-}
-
-/** Decimal, as links and memories are sold. */
-function rate(bytesPerSecond: number): string {
-  const [unit, divisor] = bytesPerSecond >= 1e12 ? ['TB/s', 1e12] : ['GB/s', 1e9]
-  return `${(bytesPerSecond / (divisor as number)).toPrecision(3)} ${unit}`
 }

@@ -1,4 +1,5 @@
 import type { OptionSpecs } from '@spillway/core'
+import { mostTracedTokens } from './step-trace.js'
 
 const generalOptions: OptionSpecs = {
   json: { type: 'flag', default: false, help: 'One JSON object on stdout, everything else on stderr' },
@@ -65,12 +66,26 @@ export const modelCommands: ReadonlySet<CommandName> = new Set(['run', 'logits']
 export const commandOptions: Readonly<Record<CommandName, OptionSpecs>> = {
   run: {
     prompt: { type: 'string', help: 'What the text continues; default: a line that suits the demo model' },
-    maxTokens: { type: 'integer', default: 128, min: 1, help: 'Tokens to generate at most' },
+    maxTokens: {
+      type: 'integer',
+      default: 128,
+      min: 0,
+      help: 'Tokens to generate at most; 0, with --explain: nothing is loaded',
+    },
     temperature: { type: 'number', default: 0.7, min: 0, help: '0: always the likeliest token' },
     topK: { type: 'integer', min: 1, help: 'Sample among the K likeliest tokens' },
     topP: { type: 'number', min: 0, max: 1, help: 'Sample among the likeliest tokens that together have this share' },
     seed: { type: 'integer', min: 0, help: 'Same seed, same text; default: another text each time' },
     stop: { type: 'string', help: 'Text that ends the output; may be given several times' },
+    explain: {
+      type: 'flag',
+      default: false,
+      help: 'Where weights lie and what a token costs: a table before they are loaded, one with measured times at the end',
+    },
+    trace: {
+      type: 'string',
+      help: `File for a Chrome trace of the prompt and ${mostTracedTokens} tokens: computing, copies, waits`,
+    },
     ...modelOptions,
     ...deviceOptions,
   },

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { formatBytes, type PinSetting, pinPolicy, readEnvironment, shouldPinMemory } from '@spillway/core'
+import { formatBytes } from '@spillway/core'
 import { Kernels } from '@spillway/decoder'
 import {
   type CudaStatus,
@@ -10,16 +10,13 @@ import {
 } from '@spillway/device'
 import { createRegistry } from './backends.js'
 import { measureLink } from './limits.js'
-import { type Invocation, matrixLibraryOf, openSelectedDevice } from './session.js'
+import { type Invocation, matrixLibraryOf, openSelectedDevice, pinDecision } from './session.js'
 
 /** `spillway doctor`: what is here and, where something is not, why not. */
 export async function doctor({ given, output, signal }: Invocation): Promise<void> {
   const device = await openSelectedDevice(given)
   try {
-    const pin = shouldPinMemory(
-      device.capabilities,
-      pinPolicy((given.pinMemory as PinSetting | undefined) ?? 'auto', readEnvironment()),
-    )
+    const pin = pinDecision(device, given)
     const kernels = new Kernels({ device, ...matrixLibraryOf(given) })
     const report = {
       node: process.version,

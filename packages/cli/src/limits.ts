@@ -28,6 +28,7 @@ interface Subject {
 /** So long that the wait at its end, some tens of microseconds, does not count. */
 const sampleMs = 40
 const inputs = 4096
+const pieceMs = 10
 
 /** The link by copies alone, each way. `storage`: of the host memory. */
 export async function measureLink(
@@ -38,6 +39,45 @@ export async function measureLink(
   await using bench = new Bench(device)
   const [up, down] = await measure(bench, await bench.copies(storage, options), options)
   return [up as LimitRate, down as LimitRate]
+}
+
+/** What a step of decoding cannot be faster than. */
+export interface StepLimits {
+  /** From host memory of this storage to the device. */
+  readonly linkBytesPerSecond: number
+  readonly storage: 'pinned' | 'pageable'
+  /** Device memory, read by a kernel. */
+  readonly deviceBytesPerSecond: number
+}
+
+/** In well below a second, whatever the link: pieces of it are as large as it moves in a few milliseconds. */
+export async function measureStepLimits(
+  device: NativeDevice,
+  storage: StepLimits['storage'],
+  signal: AbortSignal,
+): Promise<StepLimits> {
+  const room = Math.max(1, Math.floor(device.budget.availableBytes / 8))
+  const rateOf = async (
+    wanted: number,
+    rounds: number,
+    subjectOf: (bench: Bench, options: LimitOptions) => Promise<Subject>,
+  ) => {
+    const options = { bytes: Math.min(wanted, room), rounds, signal }
+    await using bench = new Bench(device)
+    const [limit] = await measure(bench, [await subjectOf(bench, options)], options)
+    return limit!.bytesPerSecond
+  }
+  const copy = async (bench: Bench, options: LimitOptions) => (await bench.copies(storage, options))[0]!
+  const roughly = await rateOf(2 ** 16, 1, copy)
+  const pieceBytes = Math.min(2 ** 26, Math.max(2 ** 16, Math.round((roughly * pieceMs) / 1000)))
+  return {
+    linkBytesPerSecond: await rateOf(pieceBytes, 3, copy),
+    storage,
+    // More than caches hold.
+    deviceBytesPerSecond: await rateOf(device.type === 'cuda' ? 2 ** 28 : 2 ** 26, 3, (bench, options) => {
+      return bench.reading('device memory', 'device', options)
+    }),
+  }
 }
 
 /** Everything that a backend may come up against: copies of all kinds, and kernels that read. */

@@ -1,6 +1,4 @@
-import { randomUUID } from 'node:crypto'
-import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { readFile, stat } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isSpillwayError, messageOf, printable, SpillwayError, throwIfAborted } from '@spillway/core'
 import { usage } from './arguments.js'
@@ -10,6 +8,7 @@ import { memoryPage } from './memory-page/memory-page.js'
 import { memorySummary, terminalText } from './memory-summary.js'
 import { mostTraceBytes, readMemoryTrace } from './memory-trace.js'
 import type { Invocation } from './session.js'
+import { writeWhole } from './whole-file.js'
 
 const lookEveryMs = 250
 const toldProblems = 5
@@ -94,14 +93,10 @@ async function readTraceFile(path: string) {
   return readMemoryTrace(text, printable(path))
 }
 
-/** Whole or not at all: a browser may read it at any moment. */
 async function writePage(path: string, page: string): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}.${randomUUID()}`)
   try {
-    await writeFile(temporary, page)
-    await rename(temporary, path)
+    await writeWhole(path, page)
   } catch (cause) {
-    await rm(temporary, { force: true })
     throw new SpillwayError('SPILLWAY_MEMORY_TRACE_FILE', `${printable(path)} cannot be written: ${messageOf(cause)}`, {
       details: { path },
       cause,

@@ -76,3 +76,10 @@ export function statsLine(model: Model): string {
   ]
   return parts.join(', ')
 }
+
+/** Decimal, as links and memories are sold. */
+export function formatRate(bytesPerSecond: number): string {
+  const [unit, divisor] =
+    bytesPerSecond >= 1e12 ? ['TB/s', 1e12] : bytesPerSecond >= 1e9 ? ['GB/s', 1e9] : ['MB/s', 1e6]
+  return `${(bytesPerSecond / (divisor as number)).toPrecision(3)} ${unit}`
+}

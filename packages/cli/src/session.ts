@@ -1,5 +1,13 @@
-import { formatBytes, messageOf, type PinSetting } from '@spillway/core'
-import { loadModel, type Model } from '@spillway/decoder'
+import {
+  formatBytes,
+  messageOf,
+  type PinDecision,
+  type PinSetting,
+  pinPolicy,
+  readEnvironment,
+  shouldPinMemory,
+} from '@spillway/core'
+import { type LoadModelOptions, loadModel, type Model } from '@spillway/decoder'
 import { modelDirectory } from '@spillway/demo-model'
 import { type NativeDevice, openDevice, writeMemoryTrace } from '@spillway/device'
 import type { FlagValues, GivenOptions } from './arguments.js'
@@ -31,6 +39,12 @@ export function openSelectedDevice(given: GivenOptions): Promise<NativeDevice> {
   return openDevice((given.device as string | undefined) ?? 'auto', options)
 }
 
+/** As a model that is loaded with the same options will have it. */
+export function pinDecision(device: NativeDevice, given: GivenOptions): PinDecision {
+  const setting = (given.pinMemory as PinSetting | undefined) ?? 'auto'
+  return shouldPinMemory(device.capabilities, pinPolicy(setting, readEnvironment()))
+}
+
 export function matrixLibraryOf(given: GivenOptions): { matrixLibrary?: string } {
   return given.matrixLibrary === undefined ? {} : { matrixLibrary: given.matrixLibrary as string }
 }
@@ -39,6 +53,7 @@ export function matrixLibraryOf(given: GivenOptions): { matrixLibrary?: string }
 export async function withModel<T>(
   { given, values, chosen, output, signal }: Invocation,
   body: (session: Session) => Promise<T>,
+  onPlaced?: LoadModelOptions['onPlaced'],
 ): Promise<T> {
   const ignored = ignoredFlags(chosen, values)
   if (ignored.length > 0) {
@@ -65,6 +80,7 @@ export async function withModel<T>(
       enforceEager: (given.enforceEager as boolean | undefined) ?? false,
       ...(given.loadFormat === undefined ? {} : { loadFormat: given.loadFormat as 'auto' | 'dummy' }),
       signal,
+      ...(onPlaced === undefined ? {} : { onPlaced }),
       onProgress: ({ phase, loadedBytes, totalBytes }) => {
         const share = totalBytes === 0 ? 100 : Math.floor((100 * loadedBytes) / totalBytes)
         output.progress(`loading: ${phase} ${share} % of ${formatBytes(totalBytes)}`)

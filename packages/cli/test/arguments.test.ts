@@ -25,7 +25,7 @@ test.each([
   [['--seed', '1', '--seed', '2'], 'SPILLWAY_USAGE', /twice/],
   [['--prompt'], 'SPILLWAY_INVALID_OPTION', /--prompt/],
   [['--max-tokens', '1.5'], 'SPILLWAY_INVALID_OPTION', /max-tokens/],
-  [['--max-tokens', '0'], 'SPILLWAY_INVALID_OPTION', /max-tokens/],
+  [['--max-tokens', '-1'], 'SPILLWAY_INVALID_OPTION', /max-tokens/],
   [['--temperature', '-1'], 'SPILLWAY_INVALID_OPTION', /temperature/],
   [['--temperature', 'NaN'], 'SPILLWAY_INVALID_OPTION', /temperature/],
   [['--device-memory', 'lots'], 'SPILLWAY_INVALID_OPTION', /device-memory/],

@@ -157,6 +157,8 @@ export interface StepForecast {
 
 export interface ModuleTimes {
   readonly module: string
+  /** What its kernels take when nothing is waited for. */
+  readonly computeMs: number
   /** What its onload takes on the link. 0: it is not copied again. */
   readonly linkMs: number
   /** How long its kernels wait for its onload when everything before them is done. */

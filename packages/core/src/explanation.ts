@@ -1,7 +1,7 @@
-import type { MemoryPlan, ModuleTimes, OffloadForecast, StepForecast } from './backend.js'
-import { formatBytes } from './bytes.js'
+import type { MemoryPlan, ModuleTimes, OffloadForecast, StepForecast, StepRates } from './backend.js'
 import { type ModuleRole, type ModuleSpec, ownParameters, type PlacedModule, parameterBytes } from './module.js'
 import type { PhysicalBytes } from './resident-plan.js'
+import { moduleTimes } from './trace.js'
 
 /** Where one module lies, and what its forwards cost. Bytes of parameters, ties counted where the bytes are. */
 export interface ExplainedModule {
@@ -48,6 +48,7 @@ export interface ExplanationSources {
   readonly modules: Iterable<PlacedModule>
   readonly plan: MemoryPlan
   readonly forecast: OffloadForecast | undefined
+  readonly rates: StepRates | undefined
   readonly measured: StepForecast | undefined
   readonly physical: PhysicalBytes
   readonly peakDeviceBytes: number
@@ -55,9 +56,10 @@ export interface ExplanationSources {
 
 /** Puts together what core, backend and measurement know; pure. */
 export function explain(sources: ExplanationSources): Explanation {
-  const { names, modules, plan, forecast, measured, physical, peakDeviceBytes } = sources
+  const { names, modules, plan, forecast, rates, measured, physical, peakDeviceBytes } = sources
   const placed = [...modules].sort((a, b) => a.spec.order - b.spec.order)
-  const predictedOf = byModule(forecast?.step)
+  const step = forecast?.step ?? residentStep(placed, rates)
+  const predictedOf = byModule(step)
   const measuredOf = byModule(measured)
   const rows = placed.map((module): ExplainedModule => {
     const { name, role } = module.spec
@@ -93,45 +95,17 @@ export function explain(sources: ExplanationSources): Explanation {
       deviceBytes: residentBytes + kvCacheBytes + workspaceBytes + Math.max(slotBytes, loading),
       hostBytes: sum(rows.map(({ hostBytes }) => hostBytes)),
     },
-    ...(forecast?.step === undefined ? {} : { predictedStepMs: forecast.step.stepMs }),
+    ...(step === undefined ? {} : { predictedStepMs: step.stepMs }),
     ...(measured === undefined ? {} : { measuredStepMs: measured.stepMs }),
     measuredPeakDeviceBytes: peakDeviceBytes,
   }
 }
 
-/** For people: a line for each module, aligned, and what it comes to. */
-export function formatExplanation({ modules, memory, ...whole }: Explanation): string {
-  const predicted = modules.some((row) => row.predicted !== undefined)
-  const measured = modules.some((row) => row.measured !== undefined)
-  const timeHeadings = (label: string): string[] => [`${label} link`, 'wait', 'hidden']
-  const headings = ['module', 'device', 'host', 'storage', 'slot']
-  if (predicted) headings.push(...timeHeadings('predicted'))
-  if (measured) headings.push(...timeHeadings('measured'))
-  const rows = modules.map((row) => [
-    row.module,
-    bytesOrDash(row.deviceBytes),
-    bytesOrDash(row.hostBytes),
-    row.storage,
-    row.slot === undefined ? '-' : String(row.slot),
-    ...(predicted ? timeCells(row.predicted) : []),
-    ...(measured ? timeCells(row.measured) : []),
-  ])
-  const { residentBytes, slotBytes, kvCacheBytes, workspaceBytes, postLoadBytes, deviceBytes, hostBytes } = memory
-  const lines = [
-    ...alignColumns([headings, ...rows]),
-    '',
-    `on the device: ${formatBytes(residentBytes)} of weights, ${formatBytes(slotBytes)} of slots, ` +
-      `${formatBytes(kvCacheBytes)} of caches, ${formatBytes(workspaceBytes)} of workspace; ` +
-      `${formatBytes(postLoadBytes)} while loading`,
-    `at most ${formatBytes(deviceBytes)} planned, ${formatBytes(whole.measuredPeakDeviceBytes)} measured`,
-    `on the host: ${formatBytes(hostBytes)} of weights`,
-  ]
-  const steps = [
-    whole.predictedStepMs === undefined ? [] : `${whole.predictedStepMs.toFixed(2)} ms predicted`,
-    whole.measuredStepMs === undefined ? [] : `${whole.measuredStepMs.toFixed(2)} ms measured`,
-  ].flat()
-  if (steps.length > 0) lines.push(`a step: ${steps.join(', ')}`)
-  return lines.join('\n')
+/** Where nothing is copied, there is nothing for a backend to foretell: a step is what its kernels take. */
+function residentStep(placed: readonly PlacedModule[], rates: StepRates | undefined): StepForecast | undefined {
+  if (rates === undefined || placed.some((module) => own(module, false).length > 0)) return undefined
+  const modules = placed.map(({ spec: { name } }) => moduleTimes(name, rates.computeMs(name), 0, 0))
+  return { stepMs: sum(modules.map(({ computeMs }) => computeMs)), modules }
 }
 
 function own({ spec, parameters }: PlacedModule, onDevice: boolean) {
@@ -142,28 +116,6 @@ function own({ spec, parameters }: PlacedModule, onDevice: boolean) {
 
 function byModule(times: StepForecast | undefined): ReadonlyMap<string, ModuleTimes> {
   return new Map(times?.modules.map((one) => [one.module, one]))
-}
-
-function bytesOrDash(bytes: number): string {
-  return bytes === 0 ? '-' : formatBytes(bytes)
-}
-
-function timeCells(times: ModuleTimes | undefined): string[] {
-  if (times === undefined || (times.linkMs === 0 && times.waitMs === 0)) return ['-', '-', '-']
-  const { linkMs, waitMs, hiddenFraction } = times
-  return [`${linkMs.toFixed(2)} ms`, `${waitMs.toFixed(2)} ms`, `${Math.round(100 * hiddenFraction)} %`]
-}
-
-/** Names to the left, numbers to the right. */
-function alignColumns(rows: readonly (readonly string[])[]): string[] {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
-  const leftAligned = new Set([0, 3])
-  return rows.map((row) =>
-    row
-      .map((cell, i) => (leftAligned.has(i) ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))
-      .join('  ')
-      .trimEnd(),
-  )
 }
 
 function sum(numbers: readonly number[]): number {

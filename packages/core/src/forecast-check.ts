@@ -35,11 +35,13 @@ export function checkTimes(value: unknown, wrong: Wrong): StepForecast {
     throw wrong(`times of a step are stepMs and a list of modules, not ${printable(value)}`)
   }
   const read = (modules as unknown[]).map((one): ModuleTimes => {
-    const { module, linkMs, waitMs, hiddenFraction } = (one ?? {}) as Record<string, unknown>
-    if (isTime(linkMs) && isTime(waitMs) && isTime(hiddenFraction) && hiddenFraction <= 1) {
-      return { module: String(module), linkMs, waitMs, hiddenFraction }
+    const { module, computeMs, linkMs, waitMs, hiddenFraction } = (one ?? {}) as Record<string, unknown>
+    if ([computeMs, linkMs, waitMs, hiddenFraction].every(isTime) && (hiddenFraction as number) <= 1) {
+      return { module: String(module), computeMs, linkMs, waitMs, hiddenFraction } as ModuleTimes
     }
-    throw wrong(`times of a module are linkMs, waitMs, and hiddenFraction from 0 to 1, not ${printable(one)}`)
+    throw wrong(
+      `times of a module are computeMs, linkMs, waitMs, and hiddenFraction from 0 to 1, not ${printable(one)}`,
+    )
   })
   return { stepMs, modules: read }
 }

@@ -98,6 +98,7 @@ export class OffloadAccount {
       modules: this.record.modules.values(),
       plan,
       forecast,
+      rates: checkedRates,
       measured: times,
       physical: new PhysicalBytes(device.budget),
       peakDeviceBytes: device.budget.peakBytes,

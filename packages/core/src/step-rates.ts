@@ -1,4 +1,4 @@
-import type { StepRates } from './backend.js'
+import type { StepForecast, StepRates } from './backend.js'
 import { SpillwayError } from './errors.js'
 import type { PlacedModule } from './module.js'
 import { printable } from './printable.js'
@@ -21,6 +21,12 @@ export function decodeRates(
       return (1000 * read.reduce((sum, parameter) => sum + extentBytes(parameter), 0)) / deviceBytesPerSecond
     },
   }
+}
+
+/** Rates of forwards like those that were measured: `times` is what `timesOf` made of them. */
+export function measuredRates(times: StepForecast, linkBytesPerSecond: number): StepRates {
+  const measured = new Map(times.modules.map(({ module, computeMs }) => [module, computeMs]))
+  return { linkBytesPerSecond, computeMs: (module) => measured.get(module) ?? 0 }
 }
 
 /** What a caller measured or guessed. Throws SPILLWAY_INVALID_ARGUMENT; what `computeMs` returns is checked when it does. */

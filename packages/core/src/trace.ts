@@ -49,8 +49,39 @@ function rate(bytes: number, ms: number): number | null {
 }
 
 /**
+ * Events of forwards of one kind, one forward after another, by forward: each begins with the module that ran first of
+ * those that ran most often, for one that takes no time on the clock leaves no event. A copy is of the forward in which
+ * it began.
+ */
+export function forwardsOf(events: readonly TraceEvent[]): readonly (readonly TraceEvent[])[] {
+  const inOrder = [...events].sort((a, b) => a.startMs - b.startMs)
+  const computed = new Map<string, number>()
+  for (const { lane, module } of inOrder) {
+    if (lane === 'compute') computed.set(module, (computed.get(module) ?? 0) + 1)
+  }
+  const most = Math.max(0, ...computed.values())
+  const first = [...computed].find(([, times]) => times === most)?.[0]
+  const forwards: TraceEvent[][] = []
+  // Of the forward that is being collected: the last event of `first`.
+  let last: TraceEvent['lane'] | undefined
+  let forward: TraceEvent[] = []
+  for (const event of inOrder) {
+    if (event.module === first && event.lane !== 'copy') {
+      if (last === 'compute') {
+        forwards.push(forward)
+        forward = []
+      }
+      last = event.lane
+    }
+    forward.push(event)
+  }
+  return forward.length === 0 ? forwards : [...forwards, forward]
+}
+
+/**
  * What events of `steps` forwards say of each module, on average over them; modules in the order in which they first
- * ran. `stepMs` is the time from the first compute or wait to the last, by step.
+ * ran. `stepMs` is the time from the first compute or wait to the last, by step. The slots of a trace's first forward
+ * may have been filled before it: for what forwards take one after another, leave out the first of `forwardsOf`.
  */
 export function timesOf(events: readonly TraceEvent[], steps = 1): StepForecast {
   const sums = new Map<string, { copy: number; wait: number; compute: number }>()
@@ -64,11 +95,11 @@ export function timesOf(events: readonly TraceEvent[], steps = 1): StepForecast 
     first = Math.min(first, startMs)
     last = Math.max(last, endMs)
   }
-  const modules = Array.from(sums, ([module, { copy, wait }]) => moduleTimes(module, copy, wait))
+  const modules = Array.from(sums, ([module, { compute, copy, wait }]) => moduleTimes(module, compute, copy, wait))
   return { stepMs: Math.max(0, last - first) / steps, modules }
 }
 
-export function moduleTimes(module: string, linkMs: number, waitMs: number): ModuleTimes {
+export function moduleTimes(module: string, computeMs: number, linkMs: number, waitMs: number): ModuleTimes {
   const hiddenFraction = waitMs <= 0 ? 1 : linkMs <= 0 ? 0 : Math.max(0, 1 - waitMs / linkMs)
-  return { module, linkMs, waitMs, hiddenFraction }
+  return { module, computeMs, linkMs, waitMs, hiddenFraction }
 }

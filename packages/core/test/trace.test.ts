@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { chromeTrace, type TraceEvent, timesOf } from '../src/index.js'
+import { chromeTrace, forwardsOf, measuredRates, type TraceEvent, timesOf } from '../src/index.js'
 
 const events: readonly TraceEvent[] = [
   { lane: 'compute', module: 'layers.0', startMs: 100, endMs: 103 },
@@ -48,8 +48,8 @@ test('times of modules are sums over a step, and the hidden fraction is what nob
   expect(timesOf(events)).toEqual({
     stepMs: 11.5,
     modules: [
-      { module: 'layers.0', linkMs: 0, waitMs: 0, hiddenFraction: 1 },
-      { module: 'layers.1', linkMs: 8, waitMs: 6, hiddenFraction: 0.25 },
+      { module: 'layers.0', computeMs: 3, linkMs: 0, waitMs: 0, hiddenFraction: 1 },
+      { module: 'layers.1', computeMs: 2.5, linkMs: 8, waitMs: 6, hiddenFraction: 0.25 },
     ],
   })
   const again = events.map((event) => ({ ...event, startMs: event.startMs + 11.5, endMs: event.endMs + 11.5 }))
@@ -60,5 +60,32 @@ test('times of modules are sums over a step, and the hidden fraction is what nob
     { lane: 'copy', module: 'a', startMs: 5, endMs: 6 },
     { lane: 'wait', module: 'a', startMs: 0, endMs: 6 },
   ]
-  expect(timesOf(late).modules).toEqual([{ module: 'a', linkMs: 1, waitMs: 6, hiddenFraction: 0 }])
+  expect(timesOf(late).modules).toEqual([{ module: 'a', computeMs: 0, linkMs: 1, waitMs: 6, hiddenFraction: 0 }])
+})
+
+test('events fall apart into forwards, the copy that began in one with it, whatever began first', () => {
+  // The embedding's first event was too short for the clock, and layer 0 waits in the second forward.
+  const forward = (from: number, waits: boolean): TraceEvent[] => [
+    ...(waits ? [{ lane: 'wait' as const, module: 'layers.0', startMs: from, endMs: from + 2 }] : []),
+    { lane: 'compute', module: 'layers.0', startMs: from + 2, endMs: from + 4 },
+    { lane: 'copy', module: 'layers.0', startMs: from + 5, endMs: from + 12, bytes: 7 },
+    { lane: 'compute', module: 'layers.1', startMs: from + 4, endMs: from + 6 },
+  ]
+  const early: TraceEvent = { lane: 'copy', module: 'layers.1', startMs: 0, endMs: 2, bytes: 7 }
+  const embedding: TraceEvent = { lane: 'compute', module: 'embed', startMs: 9, endMs: 9.5 }
+  const all = [early, ...forward(1, false), embedding, ...forward(10, true), ...forward(20, true)]
+  const byStart = (a: TraceEvent, b: TraceEvent): number => a.startMs - b.startMs
+  expect(forwardsOf([...all].reverse())).toEqual([
+    [early, ...forward(1, false), embedding].sort(byStart),
+    forward(10, true).sort(byStart),
+    forward(20, true).sort(byStart),
+  ])
+  expect(forwardsOf([])).toEqual([])
+  expect(forwardsOf([early])).toEqual([[early]])
+})
+
+test('measured compute times are rates for the next prediction', () => {
+  const rates = measuredRates(timesOf(events), 1e9)
+  expect(rates.linkBytesPerSecond).toBe(1e9)
+  expect(['layers.0', 'layers.1', 'nobody'].map(rates.computeMs)).toEqual([3, 2.5, 0])
 })

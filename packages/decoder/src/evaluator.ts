@@ -35,6 +35,11 @@ export class Evaluator implements AsyncDisposable {
     return this.#decodeGraph.decision
   }
 
+  /** Runs `body`; tokens that are decoded meanwhile are not replayed. One at a time. */
+  withoutReplays<T>(body: () => T | Promise<T>): Promise<T> {
+    return this.#decodeGraph.suspended(body)
+  }
+
   /** Starts a new sequence. */
   reset(): void {
     this.#options.kvCache.clear()

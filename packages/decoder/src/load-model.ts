@@ -53,6 +53,11 @@ export interface LoadModelOptions {
    */
   readonly enforceEager?: boolean
   readonly signal?: AbortSignal
+  /**
+   * Called once everything has its place and its memory, before any byte of the weights is read: `explain` says what was
+   * decided. What it throws ends the loading; so does a signal that it aborts.
+   */
+  readonly onPlaced?: (placement: Pick<Offloader, 'names' | 'pin' | 'modules' | 'explain'>) => void
   /** What it throws ends the loading. */
   readonly onProgress?: (progress: LoadModelProgress) => void
 }
@@ -145,6 +150,9 @@ async function load(directory: string, options: LoadModelOptions, resources: Res
   const workspace = resources.add(
     await Workspace.allocate(workspacePlan, { memory, host: offloader.host, stream, signal }),
   )
+
+  options.onPlaced?.(offloader)
+  throwIfAborted(signal, 'loading the model')
 
   // Bytes.
   const weights = { offloader, stream, signal, onProgress: (loadedBytes: number) => report('weights', loadedBytes) }

@@ -48,7 +48,10 @@ export interface Model extends AsyncDisposable {
   stats(): OffloaderStats
   /** What lies where and what a step costs, as `Offloader.explain`; `formatExplanation` makes a table of it. */
   explain(options?: ExplainOptions): Explanation
-  /** As `Offloader.trace`. Of a model that was loaded with `enforceEager`: replays of its graph are not traced. */
+  /**
+   * As `Offloader.trace`. Tokens that are decoded in `body` are enqueued kernel by kernel, whatever `decodeGraph` says:
+   * replays are not traced.
+   */
   trace<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly events: readonly TraceEvent[] }>
   /**
    * Logits after each of `tokens`, f32 [vocab] each. Throws SPILLWAY_DECODER_CONTEXT, SPILLWAY_DECODER_TOKEN,
@@ -128,7 +131,7 @@ export class LoadedModel implements Model {
   }
 
   trace<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly events: readonly TraceEvent[] }> {
-    return this.#offloader.trace(body)
+    return this.#offloader.trace(() => this.#context.evaluator.withoutReplays(body))
   }
 
   async logits(tokens: readonly number[], options: { readonly signal?: AbortSignal } = {}): Promise<Float32Array[]> {

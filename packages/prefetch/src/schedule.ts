@@ -46,7 +46,9 @@ export function simulateSchedule(input: ScheduleInput): Schedule {
     forward = runForward(input.modules, linkMs, slots, state)
   }
   const { endMs, waitMs, copied, events } = forward
-  const modules = input.modules.map(({ name }, i) => moduleTimes(name, copied.get(name) ?? 0, waitMs[i]!))
+  const modules = input.modules.map(({ name, computeMs }, i) => {
+    return moduleTimes(name, computeMs, copied.get(name) ?? 0, waitMs[i]!)
+  })
   return { stepMs: endMs, modules, events }
 }
 

@@ -75,20 +75,40 @@ describe('explain', () => {
       expect(after.measuredStepMs).toBe(34)
       expect(after.modules[2]!.measured).toMatchObject({ linkMs: 6, waitMs: 3, hiddenFraction: 0.5 })
 
-      const lines = formatExplanation(after).split('\n')
-      expect(lines[0]).toBe(
-        'module    device    host  storage  slot  predicted link     wait  hidden  measured link     wait  hidden',
-      )
-      expect(lines[3]).toBe(
-        'layers.1       -   8 KiB  pinned      0         8.00 ms  2.00 ms    75 %        6.00 ms  3.00 ms    50 %',
-      )
-      expect(lines.slice(-5)).toEqual([
+      const planned = [
         '',
         'on the device: 28 KiB of weights, 20 KiB of slots, 12 KiB of caches, 4 KiB of workspace; 8 KiB while loading',
-        'at most 64 KiB planned, 64 KiB measured',
+        'at most 64 KiB on the device planned',
         'on the host: 28 KiB of weights',
+        'a step: 33.00 ms predicted',
+      ]
+      // Before a run: what the device has counted so far is no measurement.
+      const beforeLines = formatExplanation(before).split('\n')
+      expect(beforeLines[0]).toBe(
+        'module    device    host  storage  slot  predicted compute  predicted link     wait  hidden',
+      )
+      expect(beforeLines[3]).toBe(
+        'layers.1       -   8 KiB  pinned      0            5.00 ms         8.00 ms  2.00 ms    75 %',
+      )
+      expect(beforeLines.slice(-5)).toEqual(planned)
+      const afterLines = formatExplanation(after).split('\n')
+      expect(afterLines[0]).toBe(
+        'module    device    host  storage  slot  measured compute  predicted link     wait  hidden  measured link     wait  hidden',
+      )
+      expect(afterLines[3]).toBe(
+        'layers.1       -   8 KiB  pinned      0          31.00 ms         8.00 ms  2.00 ms    75 %        6.00 ms  3.00 ms    50 %',
+      )
+      const measured = ['at most 64 KiB on the device planned, 64 KiB measured', planned[3]]
+      expect(afterLines.slice(-5)).toEqual([
+        ...planned.slice(0, 2),
+        ...measured,
         'a step: 33.00 ms predicted, 34.00 ms measured',
       ])
+      const shortLines = formatExplanation(after, { placement: false }).split('\n')
+      expect(shortLines[0]).toBe(
+        'module      host  measured compute  predicted link     wait  hidden  measured link     wait  hidden',
+      )
+      expect(shortLines.slice(-3)).toEqual(['', measured[0], 'a step: 33.00 ms predicted, 34.00 ms measured'])
       await Promise.all(caches.map((buffer) => buffer.dispose()))
       await offloader.dispose()
       await compute.dispose()
@@ -100,10 +120,20 @@ describe('explain', () => {
       const compute = device.createStream()
       const offloader = await createOffloader({ device, compute, backends: [configure(none)], plan })
       await offloader.wrapModules(model)
+      expect(offloader.explain().predictedStepMs).toBeUndefined()
       const explanation = offloader.explain({ rates })
-      expect(explanation.predictedStepMs).toBeUndefined()
+      // Nothing is copied: the time is that of the kernels.
+      expect(explanation.predictedStepMs).toBe(1 + 6 * 5)
       expect(explanation.memory).toMatchObject({ residentBytes: 14 * page, slotBytes: 0, hostBytes: 0 })
-      expect(formatExplanation(explanation).split('\n')[1]).toBe('embed      4 KiB     -  device      -')
+      expect(formatExplanation(explanation).split('\n')[1]).toBe(
+        'embed      4 KiB     -  device      -            1.00 ms',
+      )
+      // After such a run there is nothing new to say of a module.
+      const measured = offloader.explain({ rates, measured: { stepMs: 40, modules: [] } })
+      expect(formatExplanation(measured, { placement: false }).split('\n')).toEqual([
+        expect.stringMatching(/^at most .* planned, .* measured$/),
+        'a step: 31.00 ms predicted, 40.00 ms measured',
+      ])
       await offloader.dispose()
       await compute.dispose()
     })
