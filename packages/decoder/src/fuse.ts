@@ -52,7 +52,7 @@ export function fusionBytes(specs: readonly ModuleSpec[], budget: DeviceBudget):
 }
 
 export interface FuseOptions {
-  readonly offloader: Offloader
+  readonly offloader: Pick<Offloader, 'modules' | 'host' | 'replaceParameters'>
   readonly stream: Stream
   /** Device memory that nobody uses yet. */
   readonly idle?: DeviceBuffer
