@@ -78,18 +78,19 @@ export async function fillSlabs(filling: SlabFilling): Promise<void> {
       gatherScatter(addon, compute, moves)
     } finally {
       // Also when something was refused: what is borrowed must not be read any more.
-      await compute.synchronize()
+      await settle(compute)
     }
-    if (offloaded !== undefined) await commit(compute, offloaded.buffer, staged!)
+    if (offloaded !== undefined) {
+      compute.copy(offloaded.buffer, staged!, { bytes: offloaded.buffer.bytes })
+      await settle(compute)
+    }
   } finally {
     await Promise.all(buffers.map((buffer) => buffer.dispose()))
   }
 }
 
-async function commit(stream: Stream, slab: HostBuffer, staged: DeviceBuffer): Promise<void> {
-  stream.copy(slab, staged, { bytes: slab.bytes })
-  // From here on the new bytes are on their way, and failing to wait for them is no way back: only a device that is lost
-  // fails twice.
+/** What is under way can neither be called back nor left alone: only a device that is lost fails twice. */
+async function settle(stream: Stream): Promise<void> {
   await stream.synchronize().catch(() => stream.synchronize())
 }
 
