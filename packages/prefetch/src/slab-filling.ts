@@ -4,6 +4,7 @@ import {
   type DeviceBuffer,
   extentBytes,
   type HostBuffer,
+  isSpillwayError,
   type Slab,
   type Stream,
   type TensorView,
@@ -53,8 +54,8 @@ export async function fillSlabs(filling: SlabFilling): Promise<void> {
     const copies: Copy[] = []
     let uploaded: DeviceBuffer | undefined
     if (old !== undefined && keepsOld && neededBytes + old.bytes <= roomBytes) {
-      uploaded = allocate(old.bytes)
-      copies.push({ to: uploaded, from: old })
+      uploaded = unlessOutOfMemory(() => allocate(old.bytes))
+      if (uploaded !== undefined) copies.push({ to: uploaded, from: old })
     }
     const moves: TensorMove[] = []
     const place = (slab: Slab<HostBuffer | DeviceBuffer>, target: DeviceBuffer): void => {
@@ -92,6 +93,16 @@ export async function fillSlabs(filling: SlabFilling): Promise<void> {
 /** What is under way can neither be called back nor left alone: only a device that is lost fails twice. */
 async function settle(stream: Stream): Promise<void> {
   await stream.synchronize().catch(() => stream.synchronize())
+}
+
+/** What is free may lie in pieces. */
+function unlessOutOfMemory<T>(allocate: () => T): T | undefined {
+  try {
+    return allocate()
+  } catch (error) {
+    if (!isSpillwayError(error, 'SPILLWAY_OUT_OF_MEMORY')) throw error
+    return undefined
+  }
 }
 
 function allocateStaging({ context, module }: SlabFilling, bytes: number): DeviceBuffer {
