@@ -91,17 +91,19 @@ export class Placement {
   ): Promise<Placement> {
     const { parameters, sources } = applyReplacements(this.placed(), next)
     const isOffloaded = this.#afterReplacing(next)
-    const wanted = (onHost: boolean): ParameterSpec[] => parameters.filter(({ name }) => isOffloaded(name) === onHost)
-    const goesOn = (slab: Slab<HostBuffer | DeviceBuffer> | undefined, onHost: boolean): boolean =>
-      wanted(onHost).length === slab?.parameters.length &&
-      wanted(onHost).every(({ name }, i) => name === slab.parameters[i]!.name && !next.has(name))
+    const onHost = parameters.filter(({ name }) => isOffloaded(name))
+    const onDevice = parameters.filter(({ name }) => !isOffloaded(name))
+    const isUntouched = (
+      slab: Slab<HostBuffer | DeviceBuffer> | undefined,
+      wanted: readonly ParameterSpec[],
+    ): boolean =>
+      wanted.length === slab?.parameters.length &&
+      wanted.every(({ name }, i) => name === slab.parameters[i]!.name && !next.has(name))
     const old = this.offloaded?.buffer
-    const onHost = wanted(true)
-    const refilled =
-      old !== undefined && onHost.length > 0 && Slab.bytes(onHost) === old.bytes ? new Slab(onHost, old) : undefined
+    const refilled = onHost.length > 0 && Slab.bytes(onHost) === old?.bytes ? new Slab(onHost, old) : undefined
     const kept: Slabs = {
-      offloaded: goesOn(this.offloaded, true) ? this.offloaded : refilled,
-      resident: goesOn(this.resident, false) ? this.resident : undefined,
+      offloaded: isUntouched(this.offloaded, onHost) ? this.offloaded : refilled,
+      resident: isUntouched(this.resident, onDevice) ? this.resident : undefined,
     }
     const made = await Placement.create(context, { ...this.spec, parameters }, isOffloaded, { kept })
     try {
