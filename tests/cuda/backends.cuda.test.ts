@@ -18,6 +18,7 @@ const backends: readonly ConfiguredBackend[] = [
 
 describeOnCuda('on the cuda device', () => {
   for (const backend of backends) {
-    testBackend({ describe, test, backend, openDevice: openCuda, can: cudaAbilities })
+    const gathers = backend.backend.name === prefetch.name
+    testBackend({ describe, test, backend, gathers, openDevice: openCuda, can: cudaAbilities })
   }
 })

@@ -24,6 +24,11 @@ export interface BackendTestOptions extends DeviceTestOptions {
   readonly backend: ConfiguredBackend
   /** How many layers the models have. More, when the configuration selects nothing in 8. */
   readonly layers?: number
+  /**
+   * Whether replaceParameters() moves tensors that lie on the device by a kernel of the backend: then its launches are
+   * counted. Default false: how they move is the backend's business.
+   */
+  readonly gathers?: boolean
 }
 
 /**
@@ -34,27 +39,36 @@ export function testBackend(options: BackendTestOptions): void {
   const { openDevice, can, rows } = readDeviceOptions(options)
   const suite = new Suite(options)
   const { name, role, supports } = checkBackend(options.backend?.backend, 'the backend to test')
-  const { layers = 8 } = options
+  const { layers = 8, gathers = false } = options
   if (!Number.isSafeInteger(layers) || layers < 3 || layers > 100) {
     throw new SpillwayError(
       'SPILLWAY_INVALID_ARGUMENT',
       `layers is a whole number from 3 to 100, not ${String(layers)}`,
     )
   }
+  if (typeof gathers !== 'boolean') {
+    throw new SpillwayError('SPILLWAY_INVALID_ARGUMENT', `gathers is true or false, not ${String(gathers)}`)
+  }
   const subject: Subject = { configured: options.backend, name, supports, openDevice, can, layers }
   const config = JSON.stringify(options.backend.config)
   suite.group(`${name} ${config}`, () => {
     const { name: test, level, run } = abilityTest(can)
     suite.test(test, level, () => run(openDevice))
-    if (role === 'placement') registerPlacement(suite, subject, rows)
+    if (role === 'placement') registerPlacement(suite, subject, rows, gathers)
     else registerResidency(suite, subject, rows)
   })
 }
 
-function registerPlacement(suite: Suite, subject: Subject, rows: readonly Row[]): void {
+function registerPlacement(suite: Suite, subject: Subject, rows: readonly Row[], gathers: boolean): void {
   const { supports, can } = subject
   const groups: Readonly<Record<string, readonly RigTest[]>> = {
-    offloader: [...forwardTests, ...memoryTests, ...replacementTests, ...graphTests(supports.graphs), ...sleepingTests],
+    offloader: [
+      ...forwardTests,
+      ...memoryTests,
+      ...replacementTests(gathers),
+      ...graphTests(supports.graphs),
+      ...sleepingTests,
+    ],
     lifecycle: lifecycleTests,
     kernels: kernelTests(supports.kernels),
   }

@@ -46,7 +46,10 @@ const counted = (name: string, body: () => Promise<void>): void => {
   test(name, body)
 }
 const backends = nightly ? [...correct, ...others] : correct
-for (const backend of backends) testBackend({ describe, test: counted, backend, openDevice: openHost })
+for (const backend of backends) {
+  const gathers = backend.backend.name === prefetch.name
+  testBackend({ describe, test: counted, backend, gathers, openDevice: openHost })
+}
 
 if (nightly) {
   describe('in a hundred adversarial orders', () => {

@@ -5,6 +5,7 @@ import { nightly } from '../../../tests/nightly.js'
 import { brokenPools } from './backends/broken-pools.js'
 import { brokenRings } from './backends/broken-rings.js'
 import { plansNothing, repeatsTheFirstRow, withKernels, writesOneRowMore } from './backends/kernels.js'
+import { ring } from './backends/ring.js'
 import { backendTests, type CollectedTest, failures } from './collect.js'
 
 const testsOf = (backend: ConfiguredBackend): readonly CollectedTest[] =>
@@ -40,6 +41,19 @@ describe.each(brokenPools)('a residency backend that $mistake', ({ backend, caug
   test.concurrent.each(caughtBy)('is caught by $test', async ({ test: part, says }) => {
     expect(await failureOf(tests, part)).toMatch(says)
   })
+})
+
+test('a backend that copies where it says it gathers is caught, by that test alone', async () => {
+  const tests = backendTests({
+    backend: configure(ring),
+    gathers: true,
+    openDevice: (options) => openDevice('host', options),
+    rows: [{ check: true }],
+  })
+  const replacing = tests.filter(({ path }) => path.includes('offloader › async, checked › replaceParameters'))
+  const failed = await failures(replacing)
+  expect([...failed.keys()]).toEqual([expect.stringContaining('are gathered by the backend’s kernel')])
+  expect([...failed.values()][0]!.message).toMatch(/kernels launched to replace the parameters of layers\.0.*got 0/)
 })
 
 test.each([

@@ -85,4 +85,10 @@ test('everything resident takes slabs in whole pages, caches, workspace and twic
   expect(needed({ postLoadBytes: 1 })).toBe(neededBytes - 2 * 8192 + 1)
   // A GPU has its memory in 2 MiB.
   expect(needed({}, 2 ** 21)).toBe(6 * 2 ** 21)
+  // Slabs under a 64th of the limit, or 2 MiB, share a segment of that size: a page of it is used at the least.
+  const limited = (limitBytes: number): number =>
+    decideResident(specs, plan, { availableBytes: 0, limitBytes }).neededBytes - neededBytes
+  expect(limited(64 * 4096)).toBe(0)
+  expect(limited(64 * 5 * 4096 - 1)).toBe(4 * 4096)
+  expect(limited(2 ** 40)).toBe(2 ** 21 - 4096)
 })

@@ -8,8 +8,9 @@ import {
   type Offloader,
   ownParameters,
   type Parameter,
+  type ParameterSpec,
   PhysicalBytes,
-  parameterBytes,
+  parameterAlignmentBytes,
   type Replacement,
   type Stream,
   type TensorView,
@@ -32,78 +33,109 @@ const fusions = [
 ] as const
 
 /**
- * Device bytes that joining the layers of a resident model takes at its peak: a layer's new slab, and, where `idleBytes`,
- * what `idle` will have, are too few for the joined tensor, as much again: that tensor may get its memory out of the
- * slab that the layer before gave back, which then is no room for a slab.
+ * Device bytes that joining the parts of layers takes at its peak: what a layer's joined parameters take, since a backend
+ * has them beside the old ones for a while.
  */
-export function fusionBytes(specs: readonly ModuleSpec[], idleBytes: number, budget: DeviceBudget): number {
+export function fusionBytes(specs: readonly ModuleSpec[], budget: DeviceBudget): number {
   const physical = new PhysicalBytes(budget)
   let most = 0
   for (const spec of specs) {
-    for (const { from } of fusions) {
-      const joined = parameterBytes(spec.parameters.filter(({ name }) => (from as readonly string[]).includes(name)))
-      if (joined === 0) continue
-      most = Math.max(most, physical.ofSlab(ownParameters(spec)) * (joined > idleBytes ? 2 : 1))
+    const own = new Map(ownParameters(spec).map((parameter) => [parameter.name, parameter]))
+    const joins = joinsOf(own)
+    for (const { from, to, layout } of joins) {
+      for (const name of from) own.delete(name)
+      own.set(to, { ...layout, name: to, use: 'linear' })
     }
+    if (joins.length > 0) most = Math.max(most, physical.ofSlab([...own.values()]))
   }
   return most
 }
 
 export interface FuseOptions {
-  readonly offloader: Offloader
+  readonly offloader: Pick<Offloader, 'modules' | 'host' | 'replaceParameters'>
   readonly stream: Stream
-  /** Device memory that nobody uses yet, taken before more is allocated. */
+  /** Device memory that nobody uses yet. */
   readonly idle?: DeviceBuffer
   readonly signal?: AbortSignal | undefined
 }
 
 /**
- * Post-load processing of one layer: q, k, v and gate, up are joined by their rows, where the layer has them. The joined
- * tensor is made in memory of the kind its parts lie in, so nothing crosses the link. One tensor at a time: at its peak
- * the layer takes the scratch and what the backend needs to replace it.
+ * Post-load processing of one layer: q, k, v and gate, up are joined by their rows, where the layer has them, in one
+ * replacement. Parts that lie one after another are joined already, and the backend is given them where they are; so it is
+ * with parts whose bytes are a multiple of 256, when the backend lays them out as `slabLayout` does. Others are put
+ * together in idle memory or, where that is too small, on the host: of device memory nothing more is taken here.
  */
-export async function fuseLayer(layer: string, options: FuseOptions): Promise<void> {
-  for (const { from, to } of fusions) await fuse(layer, from, to, options)
-}
-
-async function fuse(layer: string, from: readonly string[], to: string, options: FuseOptions): Promise<void> {
-  const { offloader, stream } = options
-  const placed = offloader.modules.get(layer)
-  const parts = from.flatMap((name) => placed?.parameters.get(name) ?? [])
-  const [first] = parts
-  if (first === undefined) return
-  const rows = parts.reduce((sum, part) => sum + (part.shape[0] as number), 0)
-  const shape = [rows, ...first.shape.slice(1)]
-  const stride = contiguousStride(shape)
-  const scratch = await allocateScratch(extentBytes({ dtype: first.dtype, shape, stride }), first, options)
+export async function fuseLayer(layer: string, { offloader, stream, idle, signal }: FuseOptions): Promise<void> {
+  const parameters = offloader.modules.get(layer)?.parameters ?? new Map<string, Parameter>()
+  const joins = joinsOf(parameters)
+  if (joins.length === 0) return
+  const own: HostBuffer[] = []
+  let idleUsed = 0
+  const allocate = async (bytes: number): Promise<Place> => {
+    if (idle !== undefined && idleUsed + bytes <= idle.bytes) {
+      const offset = idleUsed
+      idleUsed = Math.ceil((offset + bytes) / parameterAlignmentBytes) * parameterAlignmentBytes
+      return { buffer: idle, offset }
+    }
+    const buffer = await offloader.host.allocate(bytes, signal === undefined ? {} : { signal })
+    own.push(buffer)
+    return { buffer, offset: 0 }
+  }
   try {
-    let offset = 0
-    for (const { tensor } of parts) {
-      const bytes = extentBytes(tensor)
-      stream.copy(scratch.buffer, tensor.buffer, { toOffset: offset, fromOffset: tensor.offset, bytes })
-      offset += bytes
+    const next = new Map<string, Replacement | null>()
+    for (const { from, to, layout } of joins) {
+      const parts = from.map((name) => parameters.get(name)!.tensor)
+      let place = placeOfNeighbours(parts)
+      if (place === undefined) {
+        place = await allocate(extentBytes(layout))
+        copyParts(stream, parts, place)
+      }
+      for (const name of from) next.set(name, null)
+      next.set(to, { tensor: { ...place, ...layout }, use: parameters.get(from[0]!)!.use })
     }
     // A backend may read host memory itself, outside the stream.
-    await stream.synchronize()
-    const tensor: TensorView = { buffer: scratch.buffer, offset: 0, dtype: first.dtype, shape, stride }
-    const next = new Map<string, Replacement | null>(from.map((name) => [name, null]))
-    await offloader.replaceParameters(layer, next.set(to, { tensor, use: first.use }))
+    if (own.length > 0) await stream.synchronize()
+    await offloader.replaceParameters(layer, next)
   } finally {
-    await scratch.release()
+    await Promise.all(own.map((buffer) => buffer.dispose()))
   }
 }
 
-interface Scratch {
-  readonly buffer: DeviceBuffer | HostBuffer
-  release(): Promise<void>
+type Place = Pick<TensorView, 'buffer' | 'offset'>
+
+interface Join {
+  readonly from: readonly string[]
+  readonly to: string
+  readonly layout: Pick<TensorView, 'dtype' | 'shape' | 'stride'>
 }
 
-async function allocateScratch(bytes: number, part: Parameter, options: FuseOptions): Promise<Scratch> {
-  const { offloader, stream, idle, signal } = options
-  const owned = (buffer: DeviceBuffer | HostBuffer): Scratch => ({ buffer, release: () => buffer.dispose() })
-  if (part.storage !== 'device')
-    return owned(await offloader.host.allocate(bytes, signal === undefined ? {} : { signal }))
-  if (idle !== undefined && idle.bytes >= bytes) return { buffer: idle, release: async () => {} }
-  const recovery = { kind: 'rebuild', rebuild() {} } as const
-  return owned(offloader.memory('workspace').allocate(bytes, { stream, recovery }))
+/** What can be joined of these parameters, all parts of which are there. */
+function joinsOf(parameters: ReadonlyMap<string, ParameterSpec>): Join[] {
+  return fusions.flatMap(({ from, to }): Join[] => {
+    const parts = from.flatMap((name) => parameters.get(name) ?? [])
+    const [first] = parts
+    if (first === undefined || parts.length < from.length) return []
+    const shape = [parts.reduce((sum, part) => sum + part.shape[0]!, 0), ...first.shape.slice(1)]
+    return [{ from, to, layout: { dtype: first.dtype, shape, stride: contiguousStride(shape) } }]
+  })
+}
+
+/** Where parts lie that follow one another without a gap. */
+function placeOfNeighbours(parts: readonly TensorView[]): Place | undefined {
+  const [first] = parts
+  let end = first!.offset
+  for (const part of parts) {
+    if (part.buffer !== first!.buffer || part.offset !== end) return undefined
+    end += extentBytes(part)
+  }
+  return { buffer: first!.buffer, offset: first!.offset }
+}
+
+function copyParts(stream: Stream, parts: readonly TensorView[], { buffer, offset }: Place): void {
+  let toOffset = offset
+  for (const part of parts) {
+    const bytes = extentBytes(part)
+    stream.copy(buffer, part.buffer, { toOffset, fromOffset: part.offset, bytes })
+    toOffset += bytes
+  }
 }

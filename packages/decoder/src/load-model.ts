@@ -141,7 +141,11 @@ async function load(directory: string, options: LoadModelOptions, resources: Res
       compute: stream,
       backends,
       pin: options.pin ?? 'auto',
-      plan: { ...plan, postLoadBytes: fusionBytes(specs, plan.kvCacheBytes, device.budget) },
+      plan: {
+        kvCacheBytes: plan.kvCacheBytes,
+        workspaceBytes: workspacePlan.physicalBytes(device.budget),
+        postLoadBytes: fusionBytes(specs, device.budget),
+      },
     }),
   )
   await offloader.wrapModules(specs, withSignal(signal))

@@ -1,9 +1,11 @@
 import {
   contiguousStride,
+  type DeviceBudget,
   type DeviceBuffer,
   type HostArena,
   type HostBuffer,
   type MemorySource,
+  PhysicalBytes,
   type Stream,
   type TensorView,
 } from '@spillway/core'
@@ -54,6 +56,12 @@ export class WorkspacePlan {
   /** Device bytes, the rotary table's included. */
   get bytes(): number {
     return this.layout.bytes + this.inverseFrequency.byteLength
+  }
+
+  /** The same as the device's memory is taken: activations and the table are two buffers. */
+  physicalBytes(budget: DeviceBudget): number {
+    const physical = new PhysicalBytes(budget)
+    return physical.of(this.layout.bytes) + physical.of(this.inverseFrequency.byteLength)
   }
 }
 

@@ -259,13 +259,12 @@ describe('a failure anywhere', () => {
       const handles = real.counters().liveHandles
       const load = (k: number): { loading: ReturnType<typeof loadModel>; allocations: () => number } => {
         const { device, allocations } = failingAt(real, k)
-        // A cache too small to lend its memory, so that fusing allocates too.
         const options = { device, contextLength: 8, ...(name === 'none' ? {} : { offload: hostLayers([]) }) }
         return { loading: loadModel(fixture('llama-f32'), options), allocations }
       }
       const whole = load(Number.POSITIVE_INFINITY)
       await (await whole.loading).dispose()
-      expect(whole.allocations()).toBeGreaterThan(20)
+      expect(whole.allocations()).toBeGreaterThan(14)
       for (let k = 0; k < whole.allocations(); k++) {
         await expect(load(k).loading, `allocation ${k}`).rejects.toMatchObject({ code: 'SPILLWAY_OUT_OF_MEMORY' })
         expectNothingLeft(real, handles)

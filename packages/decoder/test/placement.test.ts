@@ -186,23 +186,17 @@ describe('bytes', () => {
     })
   })
 
-  test('fusing on the device takes no more than one layer besides the plan', async () => {
-    await withModel(fixture('llama-f32'), { contextLength: 128 }, async (model, device) => {
-      const layerBytes = 4 * (2 * 64 + 2 * 64 * 64 + 2 * 32 * 64 + 3 * 160 * 64)
-      const { weightBytes, kvCacheBytes, workspaceBytes } = model.plan
-      expect(device.budget.peakBytes).toBeLessThanOrEqual(
-        weightBytes + kvCacheBytes + workspaceBytes + layerBytes + roundingBytes,
-      )
-    })
-    // A cache too small to lend its memory: then the fused matrix needs scratch of its own for a moment.
-    await withModel(fixture('llama-f32'), { contextLength: 8, maxRows: 8 }, async (model, device) => {
-      const layerBytes = 4 * (2 * 64 + 2 * 64 * 64 + 2 * 32 * 64 + 3 * 160 * 64)
-      const { weightBytes, kvCacheBytes, workspaceBytes } = model.plan
-      const fusedBytes = 4 * 320 * 64
-      const planned = weightBytes + kvCacheBytes + workspaceBytes
-      expect(device.budget.peakBytes).toBeLessThanOrEqual(planned + layerBytes + fusedBytes + roundingBytes)
-      expect(await model.logits([0, 5])).toHaveLength(2)
-    })
+  test('fusing takes no more than one layer besides the plan, whatever the cache lends', async () => {
+    const layerBytes = 4 * (2 * 64 + 2 * 64 * 64 + 2 * 32 * 64 + 3 * 160 * 64)
+    for (const sizes of [{ contextLength: 128 }, { contextLength: 8, maxRows: 8 }]) {
+      await withModel(fixture('llama-f32'), sizes, async (model, device) => {
+        const { weightBytes, kvCacheBytes, workspaceBytes } = model.plan
+        expect(device.budget.peakBytes).toBeLessThanOrEqual(
+          weightBytes + kvCacheBytes + workspaceBytes + layerBytes + roundingBytes,
+        )
+        expect(await model.logits([0, 5])).toHaveLength(2)
+      })
+    }
   })
 
   test('a tied head reads the embedding: its bytes are there once', async () => {

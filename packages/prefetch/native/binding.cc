@@ -3,6 +3,7 @@
 #include <spillway/napi.hpp>
 
 #include "ring.hpp"
+#include "tensor_moves.hpp"
 
 namespace spillway::prefetch {
 namespace {
@@ -165,6 +166,43 @@ Napi::Value take_marks(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// gatherScatter(stream, tensors): each is [from, fromOffset, fromStride, to, toOffset, toStride, shape, elementBytes],
+// with offsets in bytes and strides in elements
+Napi::Value gather_scatter_tensors(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const spillway_api* api = env.GetInstanceData<Instance>()->api;
+  if (api == nullptr) throw coded_error(env, "SPILLWAY_INVALID_STATE", "attach() comes before gatherScatter()");
+  Napi::Array list = to_array(info[1], "tensors");
+  std::vector<TensorMove> tensors(list.Length());
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    Napi::Array fields = to_array(list.Get(i), "a tensor");
+    TensorMove& tensor = tensors[i];
+    tensor.from = unbox_buffer(fields.Get(0u));
+    tensor.from_offset = to_size(fields.Get(1u), "fromOffset");
+    tensor.to = unbox_buffer(fields.Get(3u));
+    tensor.to_offset = to_size(fields.Get(4u), "toOffset");
+    tensor.element_bytes = to_size(fields.Get(7u), "elementBytes");
+    if (tensor.element_bytes != 1 && tensor.element_bytes != 2 && tensor.element_bytes != 4 &&
+        tensor.element_bytes != 8) {
+      throw_invalid(env, "elementBytes must be 1, 2, 4 or 8");
+    }
+    Napi::Array from_stride = to_array(fields.Get(2u), "fromStride");
+    Napi::Array to_stride = to_array(fields.Get(5u), "toStride");
+    Napi::Array shape = to_array(fields.Get(6u), "shape");
+    if (from_stride.Length() != shape.Length() || to_stride.Length() != shape.Length()) {
+      throw_invalid(env, "shape and strides must have one length");
+    }
+    // Each product is below 2^56.
+    for (uint32_t d = 0; d < shape.Length(); ++d) {
+      tensor.dimensions.push_back({to_size(shape.Get(d), "a length"),
+                                   to_size(from_stride.Get(d), "a stride") * tensor.element_bytes,
+                                   to_size(to_stride.Get(d), "a stride") * tensor.element_bytes});
+    }
+  }
+  gather_scatter(api, stream_of(info[0]), tensors);
+  return env.Undefined();
+}
+
 // close(ring): gives up its buffers, streams and events now, not when the garbage collector comes by
 Napi::Value close(const Napi::CallbackInfo& info) {
   box_of(info[0]).ring.reset();
@@ -186,6 +224,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_function<trace>(env, exports, "trace");
   export_function<mark>(env, exports, "mark");
   export_function<take_marks>(env, exports, "takeMarks");
+  export_function<gather_scatter_tensors>(env, exports, "gatherScatter");
   export_function<close>(env, exports, "close");
   return exports;
 }

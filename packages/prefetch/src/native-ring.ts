@@ -52,6 +52,8 @@ export interface PrefetchAddon {
   /** Of marks that were reached since the last call, one after another: kind, label, milliseconds. */
   takeMarks(ring: NativeRing): Float64Array
   close(ring: NativeRing): void
+  /** One launch for a list of tensors; `gatherScatter` of tensor-moves says what is in them. */
+  gatherScatter(stream: unknown, tensors: readonly (readonly unknown[])[]): void
 }
 
 /** The addon, attached to the function table of @spillway/device. Loading it again costs nothing. */

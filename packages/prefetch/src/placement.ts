@@ -12,7 +12,9 @@ import {
   type Replacement,
   Slab,
 } from '@spillway/core'
+import type { PrefetchAddon } from './native-ring.js'
 import { explainOutOfMemory } from './out-of-memory.js'
+import { fillSlabs } from './slab-filling.js'
 
 /** Whether a parameter of the module, by its name, goes to the host. */
 type IsOffloaded = (parameter: string) => boolean
@@ -77,27 +79,38 @@ export class Placement {
 
   /**
    * The placement after a replacement, its bytes in place. A slab that nothing of it concerns is in both: a layer's
-   * resident part is not copied, nor on the device twice, because what is on the host changes. This placement stays as it
-   * is, whatever happens.
+   * resident part is not copied, nor on the device twice, because what is on the host changes. So is the memory of a
+   * host slab whose size stays the same: pinning another costs more than filling it. On failure this placement stays as
+   * it is. `roomBytes`: device bytes that nobody else needs yet.
    */
-  async replace(context: BackendContext, next: ReadonlyMap<string, Replacement | null>): Promise<Placement> {
+  async replace(
+    addon: PrefetchAddon,
+    context: BackendContext,
+    next: ReadonlyMap<string, Replacement | null>,
+    roomBytes: number,
+  ): Promise<Placement> {
     const { parameters, sources } = applyReplacements(this.placed(), next)
     const isOffloaded = this.#afterReplacing(next)
-    const goesOn = (slab: Slab<HostBuffer | DeviceBuffer> | undefined, onHost: boolean): boolean => {
-      const wanted = parameters.filter(({ name }) => isOffloaded(name) === onHost)
-      return (
-        wanted.length === slab?.parameters.length &&
-        wanted.every(({ name }, i) => name === slab.parameters[i]!.name && !next.has(name))
-      )
-    }
+    const onHost = parameters.filter(({ name }) => isOffloaded(name))
+    const onDevice = parameters.filter(({ name }) => !isOffloaded(name))
+    const isUntouched = (
+      slab: Slab<HostBuffer | DeviceBuffer> | undefined,
+      wanted: readonly ParameterSpec[],
+    ): boolean =>
+      wanted.length === slab?.parameters.length &&
+      wanted.every(({ name }, i) => name === slab.parameters[i]!.name && !next.has(name))
+    const old = this.offloaded?.buffer
+    const refilled = onHost.length > 0 && Slab.bytes(onHost) === old?.bytes ? new Slab(onHost, old) : undefined
     const kept: Slabs = {
-      offloaded: goesOn(this.offloaded, true) ? this.offloaded : undefined,
-      resident: goesOn(this.resident, false) ? this.resident : undefined,
+      offloaded: isUntouched(this.offloaded, onHost) ? this.offloaded : refilled,
+      resident: isUntouched(this.resident, onDevice) ? this.resident : undefined,
     }
     const made = await Placement.create(context, { ...this.spec, parameters }, isOffloaded, { kept })
     try {
-      if (made.offloaded !== kept.offloaded) await made.offloaded?.fill(context.compute, sources)
-      if (made.resident !== kept.resident) await made.resident?.fill(context.compute, sources)
+      const offloaded = made.offloaded === this.offloaded ? undefined : made.offloaded
+      const resident = made.resident === this.resident ? undefined : made.resident
+      const [module, replaced] = [this.spec.name, new Set(next.keys())]
+      await fillSlabs({ addon, context, module, offloaded, resident, sources, replaced, old, roomBytes })
       return made
     } catch (error) {
       await made.dispose(this)
@@ -115,12 +128,11 @@ export class Placement {
     return (parameter) => added.has(parameter) || this.#isOffloaded(parameter)
   }
 
-  /** `except`: a placement that goes on, with the slabs it shares with this one. */
+  /** `except`: a placement that goes on, with the memory it shares with this one. */
   async dispose(except?: Placement): Promise<void> {
-    await Promise.all([
-      this.offloaded === except?.offloaded ? undefined : this.offloaded?.buffer.dispose(),
-      this.resident === except?.resident ? undefined : this.resident?.buffer.dispose(),
-    ])
+    const others = [except?.offloaded?.buffer, except?.resident?.buffer]
+    const buffers = [this.offloaded?.buffer, this.resident?.buffer]
+    await Promise.all(buffers.map((buffer) => (others.includes(buffer) ? undefined : buffer?.dispose())))
   }
 
   #place(parameter: ParameterSpec, slot: DeviceBuffer | undefined): Parameter {

@@ -69,8 +69,10 @@ export class PrefetchSteps implements OffloaderSteps {
     for (const [parameter, replacement] of next) {
       if (replacement !== null && 'tiedTo' in replacement) this.#checkTie(name, parameter, replacement.tiedTo)
     }
-    // The new slabs first: a failure leaves the old parameters as they are.
-    const made = await old.replace(this.#context, next)
+    // Slots are not there yet.
+    const slotBytes = this.#planner.slotSizes(this.#elements().map(({ offloaded }) => offloaded!.buffer.bytes))
+    const roomBytes = slotBytes.reduce((sum, bytes) => sum + bytes, 0)
+    const made = await old.replace(this.#addon, this.#context, next, roomBytes)
     this.#placements.set(name, made)
     await old.dispose(made)
     return made.placed()

@@ -108,6 +108,7 @@ async function write(
   { buffer, offset }: Parameter['tensor'],
   bytes: Uint8Array,
 ): Promise<void> {
+  if (bytes.length === 0) return
   if (buffer.kind === 'host-buffer') return buffer.write(bytes, offset)
   await using staging = await device.allocateHost(bytes.length, { storage: 'pinned' })
   staging.write(bytes)

@@ -1,5 +1,5 @@
 import { contiguousStride, extentBytes, type Replacement, type TensorView } from '@spillway/core'
-import { ensure, ensureBytes, ensureCode, ensureSame } from '../assert.js'
+import { ensure, ensureAtLeast, ensureBytes, ensureCode, ensureSame } from '../assert.js'
 import { Engine } from '../engine.js'
 import { elementBytes, model, oddModel, pattern } from '../model.js'
 import type { Rig } from '../rig.js'
@@ -22,8 +22,48 @@ export async function replacementTensor(
   return { tensor, bytes, dispose: () => buffer.dispose() }
 }
 
-/** Post-load processing. */
-export const replacementTests: readonly RigTest[] = [
+/** Post-load processing; with `gathers`, by a kernel of the backend. */
+export function replacementTests(gathers: boolean): readonly RigTest[] {
+  return gathers ? [...everyReplacement, gathered] : everyReplacement
+}
+
+/** Launched once for a layer at the least, for tensors that no copy of whole ranges would do for. */
+const gathered: RigTest = {
+  name: 'replaceParameters: tensors in device memory, in columns of one matrix, are gathered by the backend’s kernel',
+  level: 1,
+  async run(rig, subject) {
+    const engine = await load(rig, subject)
+    const [rows, columns, width] = [9, 12, 5]
+    for (const [i, { name: module }] of engine.specs.entries()) {
+      if (!module.startsWith('layers.')) continue
+      const whole = { dtype: 'f32', shape: [rows, columns], stride: [columns, 1] } as const
+      const matrix = await replacementTensor(rig, 'device', i, whole)
+      const half = (first: number, length: number): TensorView => {
+        return { ...matrix.tensor, offset: matrix.tensor.offset + 4 * first, shape: [rows, length] }
+      }
+      const [left, right] = [half(0, width), half(width, columns - width)]
+      const before = rig.device.counters().launches
+      await engine.offloader.replaceParameters(
+        module,
+        new Map<string, Replacement | null>([
+          ['attention.weight', { tensor: left, use: 'linear' }],
+          ['mlp.weight', { tensor: right, use: 'linear' }],
+        ]),
+      )
+      const launches = rig.device.counters().launches - before
+      ensureAtLeast(launches, 1, `kernels launched to replace the parameters of ${module}, with gathers: true`)
+      await matrix.dispose()
+      engine.contents.set(`${module}.attention.weight`, matrix.bytes.slice(0, extentBytes(left)))
+      engine.contents.set(`${module}.mlp.weight`, matrix.bytes.slice(4 * width))
+      await checkParameters(rig, engine, module)
+    }
+    await engine.ready()
+    for (const round of [1, 2]) await engine.forward({ what: `forward ${round} after gathering` })
+    await engine.finish()
+  },
+}
+
+const everyReplacement: readonly RigTest[] = [
   {
     name: 'replaceParameters: other bytes and another layout, a new name, a deletion, for every module',
     level: 1,
