@@ -35,6 +35,8 @@ const STAYS =
   /^\.changeset\/|^native\/(?!include\/)|^tests\/(shell|layering|docs)\/|^packages\/[^/]+\/native\/|^tests\/abi\/(native\/|exports|kernel-image)|^pnpm-lock\.yaml$/
 // Besides the packages' own dependencies.
 const TOOLS = ['vitest', 'fast-check']
+// Machine code compresses by a tenth better when its jumps are seen as what they are.
+const COMPRESSION = [...(process.arch === 'x64' ? ['--x86'] : []), '--lzma2=preset=9']
 
 try {
   main()
@@ -58,7 +60,7 @@ function main() {
   // Sorted, of one date and owner: the same files make the same archive.
   const flags = ['--sort=name', '--mtime=@0', '--owner=0', '--group=0', '--numeric-owner']
   run('tar', [...flags, '-cJf', join(bundle, 'app.tar.xz'), '-C', app, '.'], {
-    env: { ...process.env, XZ_OPT: '-6 -T0' },
+    env: { ...process.env, XZ_OPT: COMPRESSION.join(' ') },
   })
   copyFileSync(compressedNode(), join(bundle, 'node.xz'))
   const names = ['node.xz', 'app.tar.xz']
@@ -92,6 +94,7 @@ function copyCheckout() {
   for (const file of [...files, ...built]) {
     mkdirSync(dirname(join(app, file)), { recursive: true })
     copyFileSync(join(root, file), join(app, file))
+    if (file.endsWith('.node')) run('strip', [join(app, file)])
   }
 }
 
@@ -146,7 +149,7 @@ function below(folder) {
 /** Compressing takes half a minute, so the result is kept. */
 function compressedNode() {
   const name = `node-linux-${process.arch}`
-  const file = join(scratch, `${name}-${NODE}.xz`)
+  const file = join(scratch, `${name}-${NODE}-${COMPRESSION.join('')}.xz`)
   if (existsSync(file)) return file
   const folder = join(scratch, 'node')
   mkdirSync(folder, { recursive: true })
@@ -155,7 +158,7 @@ function compressedNode() {
   const options = ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', `${name}@${NODE}`]
   run(npm, [...args, ...options], { cwd: folder, env: withoutNpmSettings(process.env) })
   run('strip', ['-o', 'node', `node_modules/${name}/bin/node`], { cwd: folder })
-  run('xz', ['-6', '-T0', '-k', '-f', 'node'], { cwd: folder })
+  run('xz', [...COMPRESSION, '-k', '-f', 'node'], { cwd: folder })
   copyFileSync(join(folder, 'node.xz'), file)
   rmSync(folder, { recursive: true })
   return file
