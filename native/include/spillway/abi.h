@@ -150,7 +150,7 @@ struct spillway_twin_context {
 typedef void (*spillway_host_twin)(const spillway_twin_context* context, const void* arguments);
 
 /* The device image may start before the kernel ahead of it on its stream has ended: it waits by itself
- * (griddepcontrol.wait) before it reads or writes anything but what it declares as SPILLWAY_ACCESS_EARLY. */
+ * (griddepcontrol.wait) before it reads or writes anything. */
 #define SPILLWAY_KERNEL_STARTS_EARLY 1u
 
 /* A kernel is described once; the device decides which part runs. Static lifetime. */
@@ -165,11 +165,8 @@ typedef struct spillway_kernel {
 
 #define SPILLWAY_ACCESS_READ 1u
 #define SPILLWAY_ACCESS_WRITE 2u
-/* With READ alone: the image reads it, a weight, before it waits. The device lets it start early only when nothing ahead
- * on the stream may still be writing there. */
-#define SPILLWAY_ACCESS_EARLY 4u
 
-/* One range a launch touches. mode: READ, WRITE or both, or READ and EARLY. */
+/* One range a launch touches. mode: READ, WRITE or both. */
 typedef struct spillway_access {
   spillway_buffer* buffer;
   uint64_t offset;

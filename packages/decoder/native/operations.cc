@@ -14,7 +14,6 @@ namespace {
 
 constexpr uint32_t kRead = SPILLWAY_ACCESS_READ;
 constexpr uint32_t kWrite = SPILLWAY_ACCESS_WRITE;
-constexpr uint32_t kReadEarly = SPILLWAY_ACCESS_READ | SPILLWAY_ACCESS_EARLY;
 constexpr uint32_t kBoth = SPILLWAY_ACCESS_READ | SPILLWAY_ACCESS_WRITE;
 
 uint32_t by_dtype(KernelIndex first, DType dtype) { return first + static_cast<uint32_t>(dtype); }
@@ -78,8 +77,7 @@ Napi::Value linear(const Napi::CallbackInfo& info) {
   const cuda::LinearEntry entry = launch.entry<cuda::LinearEntry>(3).value_or(cuda::linear_entry(a));
   MatrixLibrary* library = launch.library();
   a.x = launch.tensor<float>("x", kRead, {a.rows, a.inputs});
-  const uint32_t weight_mode = entry == cuda::LinearEntry::kVector ? kReadEarly : kRead;
-  a.weight = launch.tensor("weight", weight_mode, dtype, {a.outputs, a.inputs});
+  a.weight = launch.tensor("weight", kRead, dtype, {a.outputs, a.inputs});
   a.bias = launch.optional_tensor("bias", kRead, dtype, {a.outputs});
   a.y = launch.tensor<float>("y", a.accumulate ? kBoth : kWrite, {a.rows, a.outputs});
   void* parts = launch.optional_tensor("parts", kWrite, DType::kBF16, {2, a.rows, a.inputs});

@@ -28,11 +28,9 @@ inline void check_copy(const Copy& copy, uint64_t to_bytes, uint64_t to_address,
 
 /// reachable: the device can read the buffer in place.
 inline void check_access(const char* kernel, const spillway_access& access, uint64_t buffer_bytes, bool reachable) {
-  const bool is_early_read = access.mode == (SPILLWAY_ACCESS_READ | SPILLWAY_ACCESS_EARLY);
-  if (!is_early_read && (access.mode == 0 || (access.mode & ~(SPILLWAY_ACCESS_READ | SPILLWAY_ACCESS_WRITE)) != 0)) {
-    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "launch",
-         "kernel '%s': an access reads, writes, does both, or reads early; mode %u is none of these", kernel,
-         access.mode);
+  if (access.mode == 0 || (access.mode & ~(SPILLWAY_ACCESS_READ | SPILLWAY_ACCESS_WRITE)) != 0) {
+    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "launch", "kernel '%s': an access neither reads nor writes (mode %u)",
+         kernel, access.mode);
   }
   check_range("launch", kernel, buffer_bytes, access.offset, access.bytes);
   if (!reachable) {

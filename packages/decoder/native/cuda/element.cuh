@@ -115,14 +115,7 @@ __device__ __forceinline__ void await_work_ahead() {
     spillway::decoder::cuda::await_work_ahead();                                \
     run(a);                                                                     \
   }
-// Of one whose `run` awaits the work ahead by itself.
-#define SPILLWAY_EARLY_ENTRY(name, Arguments, bounds, run) \
-  extern "C" __global__ void bounds name(const __grid_constant__ Arguments a) { run(a); }
-#define SPILLWAY_EACH_DTYPE(ENTRY, name, Arguments, bounds, run)              \
-  ENTRY(name##_f32, Arguments, bounds, run<float>)                            \
-  ENTRY(name##_f16, Arguments, bounds, run<spillway::decoder::cuda::Float16>) \
-  ENTRY(name##_bf16, Arguments, bounds, run<spillway::decoder::cuda::BFloat16>)
-#define SPILLWAY_ENTRIES_BY_DTYPE(name, Arguments, bounds, run) \
-  SPILLWAY_EACH_DTYPE(SPILLWAY_ENTRY, name, Arguments, bounds, run)
-#define SPILLWAY_EARLY_ENTRIES_BY_DTYPE(name, Arguments, bounds, run) \
-  SPILLWAY_EACH_DTYPE(SPILLWAY_EARLY_ENTRY, name, Arguments, bounds, run)
+#define SPILLWAY_ENTRIES_BY_DTYPE(name, Arguments, bounds, run)                        \
+  SPILLWAY_ENTRY(name##_f32, Arguments, bounds, run<float>)                            \
+  SPILLWAY_ENTRY(name##_f16, Arguments, bounds, run<spillway::decoder::cuda::Float16>) \
+  SPILLWAY_ENTRY(name##_bf16, Arguments, bounds, run<spillway::decoder::cuda::BFloat16>)

@@ -15,6 +15,5 @@ __device__ void linear_vector(const LinearArgs& a) {
 }  // namespace spillway::decoder::cuda
 
 // At least 3 blocks: told no number, the compiler saved registers by asking for a few vectors at a time.
-SPILLWAY_EARLY_ENTRIES_BY_DTYPE(linear_vector, LinearArgs,
-                                __launch_bounds__(spillway::decoder::cuda::kVectorWarps * 32, 3),
-                                spillway::decoder::cuda::linear_vector)
+SPILLWAY_ENTRIES_BY_DTYPE(linear_vector, LinearArgs, __launch_bounds__(spillway::decoder::cuda::kVectorWarps * 32, 3),
+                          spillway::decoder::cuda::linear_vector)

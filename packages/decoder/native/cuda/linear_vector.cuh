@@ -27,17 +27,11 @@ struct LinearVector {
       weights[j] = static_cast<const Element*>(a.weight) + output * inputs;
     }
     const bool aligned = is_aligned(a.weight) && is_aligned(a.x) && inputs % kVector == 0;
-    const uint64_t base = uint64_t{slice * 32 + lane} * kVector;
-    // Weights do not come from the work ahead: while that ends, the first of them are under way.
-    Bits bits;
-    if (aligned) load(weights, base, inputs, bits);
-    await_work_ahead();
     for (uint64_t row = blockIdx.y; row < a.rows; row += gridDim.y) {
       const float* x = a.x + row * inputs;
       float sums[kOutputs] = {};
       if (aligned) {
-        if (row != blockIdx.y) load(weights, base, inputs, bits);
-        add_vectors(x, weights, inputs, base, bits, sums);
+        add_vectors(x, weights, inputs, slice * 32 + lane, sums);
       } else {
         for (uint64_t k = slice * 32 + lane; k < inputs; k += kSplit * 32) {
 #pragma unroll
@@ -51,39 +45,33 @@ struct LinearVector {
  private:
   static constexpr uint32_t kStep = kSplit * 32 * kVector;
 
-  using Bits = uint4[kUnroll][kOutputs];
-
   static __device__ __forceinline__ void add_vectors(const float* x, const Element* const (&weights)[kOutputs],
-                                                     uint64_t inputs, uint64_t base, Bits& bits,
-                                                     float (&sums)[kOutputs]) {
-    while (true) {
-      add(x, base, inputs, bits, sums);
-      base += kUnroll * kStep;
-      if (base >= inputs) break;
-      load(weights, base, inputs, bits);
+                                                     uint64_t inputs, uint32_t thread, float (&sums)[kOutputs]) {
+    uint64_t base = uint64_t{thread} * kVector;
+    for (; base + (kUnroll - 1) * kStep < inputs; base += kUnroll * kStep) {
+      add_batch<true>(x, weights, base, inputs, sums);
     }
+    if (base < inputs) add_batch<false>(x, weights, base, inputs, sums);
   }
 
   /// Vectors beyond the end read the first one instead, and count as zeros: with loads under a condition, the compiler
   /// put each directly before its use, and two of them were under way instead of all.
-  static __device__ __forceinline__ void load(const Element* const (&weights)[kOutputs], uint64_t base, uint64_t inputs,
-                                              Bits& bits) {
+  template <bool kWhole>
+  static __device__ __forceinline__ void add_batch(const float* x, const Element* const (&weights)[kOutputs],
+                                                   uint64_t base, uint64_t inputs, float (&sums)[kOutputs]) {
+    uint4 bits[kUnroll][kOutputs];
 #pragma unroll
     for (uint32_t u = 0; u < kUnroll; ++u) {
       const uint64_t k = base + u * kStep;
 #pragma unroll
       for (uint32_t j = 0; j < kOutputs; ++j) {
-        bits[u][j] = load_streaming<Source::kWeights>(weights[j] + (k < inputs ? k : 0));
+        bits[u][j] = load_streaming<Source::kWeights>(weights[j] + (kWhole || k < inputs ? k : 0));
       }
     }
-  }
-
-  static __device__ __forceinline__ void add(const float* x, uint64_t base, uint64_t inputs, Bits& bits,
-                                             float (&sums)[kOutputs]) {
 #pragma unroll
     for (uint32_t u = 0; u < kUnroll; ++u) {
       const uint64_t k = base + u * kStep;
-      const bool inside = k < inputs;
+      const bool inside = kWhole || k < inputs;
       float4 values[kVector / 4];
 #pragma unroll
       for (uint32_t v = 0; v < kVector / 4; ++v) {

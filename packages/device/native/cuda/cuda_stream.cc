@@ -197,7 +197,6 @@ void CudaStream::copy(const std::vector<Copy>& copies) {
     work.keep(to);
     work.keep(from);
     totals.count_copy(to, from, copy.bytes);
-    unfinished_.add(to.address() + copy.to_offset, copy.bytes);
   }
   if (wanted.size() > 1 && !work.record() && !pageable && driver().cuMemcpyBatchAsync) {
     copy_batch(wanted);
@@ -250,7 +249,6 @@ void CudaStream::fill(Buffer& to_buffer, uint64_t offset, uint64_t bytes, uint8_
   }
   if (bytes == 0) return;
   work.keep(to);
-  unfinished_.add(to.address() + offset, bytes);
   cuda().check(driver().cuMemsetD8Async(to.address() + offset, value, bytes, queue_->handle()), "cuMemsetD8Async");
   count(work.record(), {});
 }
@@ -273,28 +271,6 @@ void CudaStream::launch(CudaKernel& kernel, const spillway_launch& launch) {
   launch_function(function, launch, false, work);
 }
 
-void CudaStream::note_writes(const spillway_access* accesses, uint32_t access_count) {
-  for (uint32_t i = 0; i < access_count; ++i) {
-    const spillway_access& access = accesses[i];
-    if ((access.mode & SPILLWAY_ACCESS_WRITE) == 0) continue;
-    auto& buffer = *static_cast<CudaBuffer*>(reinterpret_cast<Object*>(access.buffer));
-    unfinished_.add(buffer.address() + access.offset, access.bytes);
-  }
-}
-
-bool CudaStream::may_start_early(const spillway_launch& launch, bool wants_to) {
-  bool may = wants_to;
-  for (uint32_t i = 0; may && i < launch.access_count; ++i) {
-    const spillway_access& access = launch.accesses[i];
-    if ((access.mode & SPILLWAY_ACCESS_EARLY) == 0) continue;
-    auto& buffer = *static_cast<CudaBuffer*>(reinterpret_cast<Object*>(access.buffer));
-    may = !unfinished_.may_touch(buffer.address() + access.offset, access.bytes);
-  }
-  if (!may) unfinished_.clear();
-  note_writes(launch.accesses, launch.access_count);
-  return may;
-}
-
 void CudaStream::launch_function(FunctionHandle function, const spillway_launch& launch, bool starts_early,
                                  const Work& work) {
   LaunchAttribute early;
@@ -307,7 +283,7 @@ void CudaStream::launch_function(FunctionHandle function, const spillway_launch&
       queue_->handle(),
       &early,
       // Earlier GPUs have no such wait; what the image does there is nothing.
-      may_start_early(launch, starts_early && cuda().compute_capability() >= 90) ? 1u : 0u,
+      starts_early && cuda().compute_capability() >= 90 ? 1u : 0u,
   };
   size_t argument_bytes = launch.argument_bytes;
   // CU_LAUNCH_PARAM_BUFFER_POINTER, CU_LAUNCH_PARAM_BUFFER_SIZE, CU_LAUNCH_PARAM_END
@@ -324,7 +300,6 @@ void CudaStream::enqueue(const spillway_access* accesses, uint32_t access_count,
   cuda().enter("enqueue");
   Work work(*this, "enqueue");
   work.keep("of another library", accesses, access_count);
-  note_writes(accesses, access_count);
   const spillway_status status = enqueue_work(state, queue_->handle());
   if (status != SPILLWAY_STATUS_OK) fail(status, "enqueue", "the work of another library could not be enqueued");
   CaptureRecord::Totals totals;
@@ -340,7 +315,6 @@ void CudaStream::begin_capture() {
   int32_t status = kNotCapturing;
   cuda().check(driver().cuStreamGetCaptureInfo(queue_->handle(), &status, &capture_id_), "cuStreamGetCaptureInfo");
   cuda().add_capture(capture_id_, std::make_shared<CaptureRecord>(capture_id_));
-  unfinished_.add_unknown();
 }
 
 Graph* CudaStream::end_capture() {
@@ -348,7 +322,6 @@ Graph* CudaStream::end_capture() {
   if (capture_id_ == 0) fail(SPILLWAY_STATUS_CAPTURE, "end_capture", "this stream did not begin a capture");
   std::shared_ptr<CaptureRecord> record = cuda().capture(capture_id_);
   cuda().remove_capture(std::exchange(capture_id_, 0));
-  unfinished_.add_unknown();
   GraphHandle graph = nullptr;
   constexpr Result kUnjoined = 904;
   const Result result = driver().cuStreamEndCapture(queue_->handle(), &graph);
@@ -366,7 +339,6 @@ void CudaStream::replay(Graph& graph) {
   refuse_in_capture("graph_launch", "launching a graph");
   auto& source = static_cast<CudaGraph&>(graph);
   queue_->keep(source);
-  unfinished_.add_unknown();
   cuda().check(driver().cuGraphLaunch(source.executable(), queue_->handle()), "cuGraphLaunch");
   source.record().totals.add_to(cuda().counters());
   cuda().counters().graph_launches.fetch_add(1, std::memory_order_relaxed);

@@ -7,7 +7,6 @@
 #include "cuda_graph.hpp"
 #include "cuda_kernel.hpp"
 #include "stream_queue.hpp"
-#include "unfinished_writes.hpp"
 
 namespace spillway::device::cuda {
 
@@ -47,14 +46,10 @@ class CudaStream final : public Stream {
   class Work;
   void copy_batch(const std::vector<Copy>& copies);
   void launch_function(FunctionHandle function, const spillway_launch& launch, bool starts_early, const Work& work);
-  /// True when the launch reads nothing early that may still be written. Notes what it writes itself.
-  bool may_start_early(const spillway_launch& launch, bool wants_to);
-  void note_writes(const spillway_access* accesses, uint32_t access_count);
 
   const uint32_t priority_;
   const std::shared_ptr<StreamQueue> queue_;
   uint64_t capture_id_ = 0;  // of the capture this stream began
-  UnfinishedWrites unfinished_;
 };
 
 }  // namespace spillway::device::cuda

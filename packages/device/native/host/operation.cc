@@ -76,8 +76,7 @@ LaunchOperation::LaunchOperation(const spillway_launch& launch, std::vector<Held
   std::memcpy(block_, launch.block, sizeof block_);
   for (uint32_t i = 0; i < launch.access_count; ++i) {
     const spillway_access& access = launch.accesses[i];
-    // Nothing starts early here.
-    accesses_.push_back({buffers_[i].get(), access.offset, access.bytes, access.mode & ~SPILLWAY_ACCESS_EARLY});
+    accesses_.push_back({buffers_[i].get(), access.offset, access.bytes, access.mode});
   }
 }
 
