@@ -149,7 +149,7 @@ async function load(directory: string, options: LoadModelOptions, resources: Res
   // Bytes.
   const weights = { offloader, stream, signal, onProgress: (loadedBytes: number) => report('weights', loadedBytes) }
   if (checkpoint === undefined) await loadDummy(weights, dummySeed)
-  else await loadCheckpoint(weights, device, checkpoint)
+  else await loadCheckpoint(weights, checkpoint)
   await checkpoint?.dispose()
   report('post-process', plan.weightBytes)
   for (let layer = 0; layer < config.layers; layer++) {
@@ -187,14 +187,13 @@ function ownedParameters(offloader: Offloader): Map<string, Parameter> {
   return owned
 }
 
-async function loadCheckpoint(options: WeightsOptions, device: Device, checkpoint: Checkpoint): Promise<void> {
+async function loadCheckpoint(options: WeightsOptions, checkpoint: Checkpoint): Promise<void> {
   const { offloader, stream, signal, onProgress } = options
   await loadParameters({
     checkpoint,
     targets: Array.from(ownedParameters(offloader), ([tensorName, { tensor }]) => ({ tensorName, tensor })),
     stream,
-    device,
-    storage: offloader.pin.pin ? 'pinned' : 'pageable',
+    host: offloader.host,
     ...withSignal(signal),
     onProgress: ({ loadedBytes }) => onProgress(loadedBytes),
   })

@@ -14,6 +14,8 @@ namespace spillway::device::host {
 
 HostDevice::HostDevice(HostDeviceOptions options)
     : Device(options.memory_limit_bytes),
+      pins_(options.pins),
+      unified_(options.unified),
       adversary_(options.adversarial_seed ? Adversary::start(*options.adversarial_seed) : nullptr),
       memory_("spillway-device"),
       pool_(options.threads),
@@ -85,6 +87,10 @@ Buffer* HostDevice::create_host_buffer(uint32_t storage, uint64_t bytes, HostAll
   check_buffer_bytes(bytes);
   if (storage < SPILLWAY_STORAGE_MAPPED || storage > SPILLWAY_STORAGE_PAGEABLE) {
     fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "buffer_create", "no such storage kind: %u", storage);
+  }
+  if (!pins_ && storage != SPILLWAY_STORAGE_PAGEABLE) {
+    fail(SPILLWAY_STATUS_NOT_SUPPORTED, "buffer_create",
+         "this device was opened as one that cannot pin host memory; ask for pageable memory");
   }
   failures_.pass(FailurePoint::kAllocation, "buffer_create");
   return new HostMemory(*this, storage, bytes, allocation);
