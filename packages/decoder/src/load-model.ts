@@ -159,10 +159,10 @@ async function load(directory: string, options: LoadModelOptions, resources: Res
   const modules = await offloader.postInit()
 
   const forward = new Forward({ config, offloader, modules, kernels, kvCache, workspace, stream })
-  const graphDecision = decideGraph({ device, pin: offloader.pin, backends, enforceEager })
   const { vocabSize } = config
+  const graph = () => decideGraph({ device, pin: offloader.pin, backends, enforceEager })
   const evaluator = resources.add(
-    await Evaluator.create({ forward, kvCache, workspace, stream, offloader, vocabSize, graphDecision }, signal),
+    await Evaluator.create({ forward, kvCache, workspace, stream, offloader, vocabSize, decideGraph: graph }, signal),
   )
   throwIfAborted(signal, 'loading the model')
   report('ready', plan.weightBytes)

@@ -2,11 +2,12 @@
 import type { OpenDeviceOptions } from '@spillway/device'
 import { describe, expect, it } from 'vitest'
 import { onDevice } from './device-rig.js'
-import { pinningAnswer, pinningCases, runPinningCase } from './pinning-run.js'
+import { type PinningCase, pinningAnswer, pinningCases, runPinningCase } from './pinning-run.js'
 
 const few = pinningCases.filter(({ ours, theirs }) => theirs === undefined && [undefined, '1', 'yes'].includes(ours))
 
-const machines: readonly (readonly [string, NonNullable<OpenDeviceOptions['capabilities']>, typeof few])[] = [
+type Machine = readonly [string, NonNullable<OpenDeviceOptions['capabilities']>, readonly PinningCase[]]
+const machines: readonly Machine[] = [
   ['a plain machine', {}, pinningCases],
   ['unified memory', { unifiedMemory: true }, pinningCases],
   ['Windows Subsystem for Linux', { wsl: true }, few],
