@@ -35,6 +35,13 @@ export interface AbiProbe {
   endCapture(stream: NativeHandle): number
   replay(stream: NativeHandle): void
   dropGraph(): void
+  /** The timestamp stays in the addon; returns its number. */
+  createTimestamp(device: NativeHandle): number
+  recordTimestamp(timestamp: number, stream: NativeHandle): void
+  /** NaN for not yet. */
+  elapsedMs(device: NativeHandle, from: number, to: number): number
+  hostileTiming(device: NativeHandle, stream: NativeHandle, timestamp: number): number[]
+  dropTimestamps(): void
   failWithError(device: NativeHandle, errorBytes: number): { status: number; block: Buffer }
   touch(
     stream: NativeHandle,

@@ -162,6 +162,7 @@ test('extensions are found by their names, up to their sizes', () =>
     for (const [name, bytes] of [
       ['graph', 40],
       ['virtual_memory', 56],
+      ['timing', 32],
     ] as const) {
       expect(probe.extension(handle, name, 0)).toBe(true)
       expect(probe.extension(handle, name, bytes)).toBe(true)

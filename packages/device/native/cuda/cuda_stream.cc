@@ -6,13 +6,14 @@
 #include "../range_check.hpp"
 #include "cuda_device.hpp"
 #include "cuda_graph.hpp"
+#include "cuda_timestamp.hpp"
 
 namespace spillway::device::cuda {
 
 constexpr int32_t kThreadLocal = 1;  // CU_STREAM_CAPTURE_MODE_*: what other threads do does not break a capture
 constexpr int32_t kNotCapturing = 0;
 constexpr int32_t kInvalidated = 2;
-constexpr uint32_t kExternal = 1;
+constexpr uint32_t kExternal = 1;  // CU_EVENT_WAIT_EXTERNAL, CU_EVENT_RECORD_EXTERNAL
 
 CudaStream::CudaStream(CudaDevice& device, uint32_t priority)
     : Stream(SPILLWAY_KIND_STREAM, &device),
@@ -149,6 +150,20 @@ void CudaStream::record(Event& event) {
   std::shared_ptr<CaptureRecord> record = capture("event_record");
   cuda().check(driver().cuEventRecord(target.handle(), queue_->handle()), "cuEventRecord");
   target.set_capture_id(record ? record->id : 0);
+}
+
+void CudaStream::record(Timestamp& timestamp) {
+  cuda().enter("timestamp_record");
+  auto& target = static_cast<CudaTimestamp&>(timestamp);
+  std::shared_ptr<CaptureRecord> record = capture("timestamp_record");
+  if (record) {
+    // The replays write the event.
+    std::lock_guard lock(record->mutex);
+    record->kept.keep(static_cast<Object&>(target));
+  }
+  // Without the flag a capture would only note where the event stands, and no replay would stamp it.
+  cuda().check(driver().cuEventRecordWithFlags(target.handle(), queue_->handle(), record ? kExternal : 0),
+               "cuEventRecordWithFlags");
 }
 
 void CudaStream::wait(Event& event, bool external) {

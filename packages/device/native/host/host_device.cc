@@ -8,6 +8,7 @@
 #include "event.hpp"
 #include "stream.hpp"
 #include "thread_queue.hpp"
+#include "timestamp.hpp"
 #include "virtual_memory.hpp"
 
 namespace spillway::device::host {
@@ -69,6 +70,12 @@ Event* HostDevice::create_event() {
   check_open("event_create");
   failures_.pass(FailurePoint::kEvent, "event_create");
   return new HostEvent(this);
+}
+
+Timestamp* HostDevice::create_timestamp() {
+  check_open("timestamp_create");
+  failures_.pass(FailurePoint::kEvent, "timestamp_create");
+  return new HostTimestamp(this);
 }
 
 Buffer* HostDevice::create_device_buffer(const DeviceAllocation& allocation) {

@@ -39,6 +39,7 @@ class HostDevice final : public Device {
   std::string name() const override;
   Stream* create_stream(uint32_t priority) override;
   Event* create_event() override;
+  Timestamp* create_timestamp() override;
   Buffer* create_device_buffer(const DeviceAllocation& allocation) override;
   Buffer* create_host_buffer(uint32_t storage, uint64_t bytes, HostAllocation& allocation) override;
   uint64_t available_bytes() override;

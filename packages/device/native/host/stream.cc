@@ -4,6 +4,7 @@
 #include "../range_check.hpp"
 #include "graph.hpp"
 #include "host_device.hpp"
+#include "timestamp.hpp"
 
 namespace spillway::device::host {
 
@@ -94,6 +95,11 @@ void HostStream::record(Event& event) {
   auto signal = std::make_shared<Signal>();
   queue_->push(std::make_shared<SignalOperation>(signal));
   target.set({signal, nullptr});
+}
+
+void HostStream::record(Timestamp& timestamp) {
+  host().failures().pass(FailurePoint::kEvent, "timestamp_record");
+  enqueue("timestamp_record", std::make_shared<TimestampOperation>(static_cast<HostTimestamp&>(timestamp)));
 }
 
 void HostStream::wait(Event& event, bool external) {
