@@ -34,6 +34,8 @@ export interface AbiProbe {
   beginCapture(stream: NativeHandle): void
   endCapture(stream: NativeHandle): number
   replay(stream: NativeHandle): void
+  /** Launches of graphs that hold work of the stream. */
+  replays(stream: NativeHandle): number
   dropGraph(): void
   /** The timestamp stays in the addon; returns its number. */
   createTimestamp(device: NativeHandle): number

@@ -259,6 +259,9 @@ typedef struct spillway_graph_api {
   /* Replays without re-running the caller. Replays of one graph run one after another. */
   spillway_status (*launch)(spillway_graph* graph, spillway_stream* stream, spillway_error* error);
   uint32_t (*node_count)(spillway_graph* graph);
+  /* How many launches were enqueued so far of graphs that hold work of this stream. Whoever keeps account of what that
+   * work changes sees by it that a graph has changed it too. */
+  uint64_t (*replays)(spillway_stream* stream);
 } spillway_graph_api;
 
 /* ---- extension "virtual_memory" ------------------------------------------------------------------------------- */
@@ -350,7 +353,7 @@ SPILLWAY_ASSERT_SIZE(spillway_kernel, 40);
 SPILLWAY_ASSERT_SIZE(spillway_access, 32);
 SPILLWAY_ASSERT_SIZE(spillway_launch, 64);
 SPILLWAY_ASSERT_SIZE(spillway_api, 152);
-SPILLWAY_ASSERT_SIZE(spillway_graph_api, 40);
+SPILLWAY_ASSERT_SIZE(spillway_graph_api, 48);
 SPILLWAY_ASSERT_SIZE(spillway_virtual_memory_api, 56);
 SPILLWAY_ASSERT_SIZE(spillway_timing_api, 32);
 SPILLWAY_ASSERT_SIZE(spillway_cuda_info, 16);

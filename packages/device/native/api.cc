@@ -204,8 +204,12 @@ uint32_t node_count(spillway_graph* graph) {
   return graph ? static_cast<Graph*>(reinterpret_cast<Object*>(graph))->node_count() : 0;
 }
 
+uint64_t replays(spillway_stream* stream) {
+  return stream ? static_cast<Stream*>(reinterpret_cast<Object*>(stream))->replays()->load(std::memory_order_relaxed)
+                : 0;
+}
 constexpr spillway_graph_api kGraphApi = {
-    sizeof(spillway_graph_api), 0, begin_capture, end_capture, graph_launch, node_count};
+    sizeof(spillway_graph_api), 0, begin_capture, end_capture, graph_launch, node_count, replays};
 
 // ---- extension "virtual_memory" ----
 

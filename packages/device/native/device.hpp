@@ -103,10 +103,21 @@ class Timestamp : public Object {
   virtual std::optional<double> milliseconds_since(Timestamp& earlier) = 0;
 };
 
+/// Of a stream: launches, enqueued so far, of graphs that hold work of it.
+using ReplayCount = std::shared_ptr<std::atomic<uint64_t>>;
+
 class Graph : public Object {
  public:
   using Object::Object;
   virtual uint32_t node_count() const = 0;
+  /// Was launched once more.
+  void count_replay() const {
+    for (const ReplayCount& count : replays_) count->fetch_add(1, std::memory_order_relaxed);
+  }
+
+ protected:
+  /// Of the streams whose work it holds.
+  std::vector<ReplayCount> replays_;
 };
 
 /// The buffers are of the stream's device.
@@ -140,6 +151,10 @@ class Stream : public Object {
   virtual void begin_capture() = 0;
   virtual Graph* end_capture() = 0;
   virtual void replay(Graph& graph) = 0;
+  const ReplayCount& replays() const { return replays_; }
+
+ private:
+  const ReplayCount replays_ = std::make_shared<std::atomic<uint64_t>>(0);
 };
 
 class PhysicalMemory : public Object {

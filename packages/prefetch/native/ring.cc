@@ -9,7 +9,9 @@ Ring::Ring(const spillway_api* api, spillway_stream* copy_stream, const std::vec
            const std::vector<spillway_buffer*>& slots)
     : api_(api),
       copy_stream_(Reference<spillway_stream>::retain(api, copy_stream)),
-      device_(api->device_of(reinterpret_cast<spillway_object*>(copy_stream))) {
+      device_(api->device_of(reinterpret_cast<spillway_object*>(copy_stream))),
+      graphs_(static_cast<const spillway_graph_api*>(
+          api->extension(device_, SPILLWAY_EXTENSION_GRAPH, sizeof(spillway_graph_api)))) {
   const size_t n = elements.size();
   if (slots.empty() || slots.size() > n || n >= kNoElement) {
     throw StatusError(SPILLWAY_STATUS_INVALID_ARGUMENT, "ring_create",
@@ -70,6 +72,21 @@ void Ring::check_capture_unchanged(const char* call) const {
                     "a capture began or ended within a forward; begin it before beginForward() and end it after end()");
 }
 
+// A replay begins and ends with first elements in the slots, as a forward does, but not with what is there within one.
+bool Ring::forget_if_replayed() {
+  if (capturing_ || replays() == replays_) return false;
+  replays_ = replays();
+  for (Slot& slot : slots_) slot.eager.element = kNoElement;
+  return true;
+}
+
+void Ring::fail_replayed(const char* call) {
+  throw StatusError(
+      SPILLWAY_STATUS_CAPTURE, call,
+      "a graph that holds a forward was launched while another forward was open, and what either has read "
+      "is not known; launch it between forwards: end one first, and begin another for the layers behind it");
+}
+
 void Ring::start(spillway_stream* stream) {
   check_same_device("ring_start", stream);
   if (is_capturing(stream)) {
@@ -92,6 +109,7 @@ void Ring::begin(spillway_stream* stream) {
   stream_ = Reference<spillway_stream>::retain(api_, stream);
   capturing_ = capturing;
   copy_stream_joined_ = false;
+  replays_ = replays();
   open_ = true;
   ++counters_.forwards;
 }
@@ -148,6 +166,7 @@ void Ring::order_after_earlier_forwards(spillway_stream* stream, bool capturing)
 void Ring::before(uint32_t element) {
   check_element("ring_before", element);
   check_capture_unchanged("ring_before");
+  if (forget_if_replayed()) fail_replayed("ring_before");
   Slot& slot = slot_of(element);
   // Where there is nothing to wait for, a trace should not show that somebody waited for a microsecond.
   const bool may_wait = copy_of(slot).element != element || !copy_of(slot).awaited;
@@ -164,6 +183,7 @@ void Ring::before(uint32_t element) {
 void Ring::after(uint32_t element) {
   check_element("ring_after", element);
   check_capture_unchanged("ring_after");
+  if (forget_if_replayed()) fail_replayed("ring_after");
   const auto elements = static_cast<uint32_t>(elements_.size());
   mark_on(stream_.get(), kTraceEnd, element);
   const uint32_t next = next_element(element, elements, static_cast<uint32_t>(slots_.size()));
@@ -176,6 +196,7 @@ void Ring::end(bool ok) {
   }
   open_ = false;
   if (!ok) ++counters_.failed_forwards;
+  const bool replayed = forget_if_replayed();
   if (is_capturing(stream_.get()) != capturing_) {
     // Nothing may be enqueued, and nothing has to be: the account is true, and the next forward goes by it.
     if (ok) check_capture_unchanged("ring_end");
@@ -186,6 +207,7 @@ void Ring::end(bool ok) {
     check(api_->event_record, join_.get(), copy_stream_.get());
     check(api_->event_wait, join_.get(), stream_.get(), 0u);
   }
+  if (ok && replayed) fail_replayed("ring_end");
 }
 
 void Ring::rebuild(uint32_t slot, spillway_stream* stream) {

@@ -67,7 +67,8 @@ class Ring {
 
   /// A forward: begin, then before(i), the kernels that read element i, after(i), and so on, then end. Elements may be
   /// left out or come again; they do not nest. The stream may be another one each time, and may be in a capture that
-  /// lasts until after end().
+  /// lasts until after end(). A graph that holds a forward may not be launched while one is open: both rely on what is
+  /// in the slots. Whichever call comes next throws then; the slots are filled again by end().
   void begin(spillway_stream* stream);
   /// The stream's later work sees element i in its slot.
   void before(uint32_t element);
@@ -123,6 +124,9 @@ class Ring {
   void check_element(const char* call, uint32_t element) const;
   void check_same_device(const char* call, spillway_stream* stream) const;
   void check_capture_unchanged(const char* call) const;
+  uint64_t replays() const { return graphs_ ? graphs_->replays(copy_stream_.get()) : 0; }
+  bool forget_if_replayed();
+  [[noreturn]] static void fail_replayed(const char* call);
   void begin_captured_account();
   void order_after_earlier_forwards(spillway_stream* stream, bool capturing);
   void await_copy(Slot& slot);
@@ -137,7 +141,8 @@ class Ring {
 
   const spillway_api* const api_;
   const Reference<spillway_stream> copy_stream_;
-  spillway_device* const device_;  // kept by copy_stream_
+  spillway_device* const device_;           // kept by copy_stream_
+  const spillway_graph_api* const graphs_;  // null: the device has none
   std::vector<Element> elements_;
   std::vector<Slot> slots_;
   Event eager_fork_;  // the copy stream begins after this
@@ -149,6 +154,7 @@ class Ring {
   bool open_ = false;
   bool capturing_ = false;           // the forward began in a capture
   bool copy_stream_joined_ = false;  // that capture, in this forward
+  uint64_t replays_ = 0;             // of graphs with copies of this ring, when the forward began
   RingCounters counters_;
   std::vector<ElementCounters> element_counters_;
   std::shared_ptr<TraceLog> trace_;  // null: nothing is marked

@@ -132,6 +132,11 @@ Napi::Value replay(const Napi::CallbackInfo& info) {
   check(graph_api(info, stream)->launch, instance(info.Env()).graph.get(), stream);
   return info.Env().Undefined();
 }
+// replays(stream): launches of graphs that hold work of it
+Napi::Value replays(const Napi::CallbackInfo& info) {
+  auto* stream = stream_of(info[0]);
+  return Napi::Number::New(info.Env(), static_cast<double>(graph_api(info, stream)->replays(stream)));
+}
 Napi::Value drop_graph(const Napi::CallbackInfo& info) {
   instance(info.Env()).graph = {};
   return info.Env().Undefined();
@@ -293,6 +298,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   spillway::export_function<begin_capture>(env, exports, "beginCapture");
   spillway::export_function<end_capture>(env, exports, "endCapture");
   spillway::export_function<replay>(env, exports, "replay");
+  spillway::export_function<replays>(env, exports, "replays");
   spillway::export_function<drop_graph>(env, exports, "dropGraph");
   spillway::export_function<create_timestamp>(env, exports, "createTimestamp");
   spillway::export_function<record_timestamp>(env, exports, "recordTimestamp");

@@ -85,7 +85,11 @@ void CudaStream::refuse_in_capture(const char* call, const char* what) const {
 /// One piece of work, from before it is enqueued until after: what it uses is kept by the stream, or by the capture.
 class CudaStream::Work {
  public:
-  Work(CudaStream& stream, const char* call) : stream_(stream), record_(stream.capture(call)) {}
+  Work(CudaStream& stream, const char* call) : stream_(stream), record_(stream.capture(call)) {
+    if (!record_) return;
+    std::lock_guard lock(record_->mutex);
+    record_->streams.insert(stream.replays());
+  }
   Work(const Work&) = delete;
   Work& operator=(const Work&) = delete;
   // Also when enqueuing failed: part of it may have been.
@@ -357,6 +361,7 @@ void CudaStream::replay(Graph& graph) {
   cuda().check(driver().cuGraphLaunch(source.executable(), queue_->handle()), "cuGraphLaunch");
   source.record().totals.add_to(cuda().counters());
   cuda().counters().graph_launches.fetch_add(1, std::memory_order_relaxed);
+  graph.count_replay();
   queue_->trim();
 }
 

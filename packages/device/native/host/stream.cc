@@ -193,11 +193,10 @@ Graph* HostStream::end_capture() {
   if (!in.capture || !in.capture->began(*this)) {
     fail(SPILLWAY_STATUS_CAPTURE, "end_capture", "this stream did not begin a capture");
   }
-  uint32_t lanes = 0;
-  std::vector<GraphNode> nodes = in.capture->finish(lanes);
+  Capture::Recording recording = in.capture->finish();
   // What was recorded is dropped when this fails, whatever the reason.
   host().failures().pass(FailurePoint::kCapture, "end_capture");
-  return new HostGraph(host(), std::move(nodes), lanes);
+  return new HostGraph(host(), std::move(recording));
 }
 
 void HostStream::replay(Graph& graph) {
@@ -206,6 +205,7 @@ void HostStream::replay(Graph& graph) {
   host().failures().pass(FailurePoint::kLaunch, "graph_launch");
   OrderChecker* checker = host().checker();
   static_cast<HostGraph&>(graph).replay(*queue_, checker ? GraphLaunch{checker->mark_site(), label_} : GraphLaunch{});
+  graph.count_replay();
 }
 
 }  // namespace spillway::device::host
