@@ -1,4 +1,7 @@
-import { test } from 'vitest'
+// Launches of graphs that a backend does not see, on a GPU.
+import { expect, test } from 'vitest'
+import { expectNothingLeft } from '../../packages/prefetch/test/device-rig.js'
+import { refusedCalls, runRefusedCall } from '../../packages/prefetch/test/replays-run.js'
 import { checkReplays } from '../abi/replays.js'
 import { describeOnCuda, openCuda } from './on-cuda.js'
 
@@ -7,6 +10,18 @@ describeOnCuda('replays on a GPU', () => {
     const device = await openCuda()
     try {
       await checkReplays(device)
+    } finally {
+      await device.dispose()
+    }
+  })
+
+  test.each(refusedCalls)('one within an open forward is refused by %s', async (...call) => {
+    const device = await openCuda({ memoryLimitBytes: 64 * 2 ** 20 })
+    try {
+      await runRefusedCall(device, call)
+      device.releaseCachedMemory()
+      await expectNothingLeft(device)
+      expect(device.counters().graphLaunches).toBe(2)
     } finally {
       await device.dispose()
     }
