@@ -8,7 +8,7 @@ import { RingRig } from './ring-rig.js'
 
 export const slots = 2
 
-export function capture(rig: RingRig, ring: NativeRing, order: readonly number[], of = slots): Graph {
+export function capture(rig: RingRig, ring: NativeRing, order: readonly number[], of: number = slots): Graph {
   rig.compute.beginCapture()
   rig.forward(ring, order, of)
   return rig.compute.endCapture()
