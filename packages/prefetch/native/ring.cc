@@ -72,15 +72,11 @@ void Ring::check_capture_unchanged(const char* call) const {
                     "a capture began or ended within a forward; begin it before beginForward() and end it after end()");
 }
 
-// A replay begins and ends with first elements in the slots, as a forward does, but not with what is there within one.
-bool Ring::forget_if_replayed() {
-  if (capturing_ || replays() == replays_) return false;
+// A replay begins and ends with first elements in the slots, as a forward does, but not with what is there within one:
+// neither has read what it should. What end() makes of the slots is right all the same.
+void Ring::check_not_replayed(const char* call) {
+  if (capturing_ || replays() == replays_) return;
   replays_ = replays();
-  for (Slot& slot : slots_) slot.eager.element = kNoElement;
-  return true;
-}
-
-void Ring::fail_replayed(const char* call) {
   throw StatusError(
       SPILLWAY_STATUS_CAPTURE, call,
       "a graph that holds a forward was launched while another forward was open, and what either has read "
@@ -166,7 +162,7 @@ void Ring::order_after_earlier_forwards(spillway_stream* stream, bool capturing)
 void Ring::before(uint32_t element) {
   check_element("ring_before", element);
   check_capture_unchanged("ring_before");
-  if (forget_if_replayed()) fail_replayed("ring_before");
+  check_not_replayed("ring_before");
   Slot& slot = slot_of(element);
   // Where there is nothing to wait for, a trace should not show that somebody waited for a microsecond.
   const bool may_wait = copy_of(slot).element != element || !copy_of(slot).awaited;
@@ -183,7 +179,7 @@ void Ring::before(uint32_t element) {
 void Ring::after(uint32_t element) {
   check_element("ring_after", element);
   check_capture_unchanged("ring_after");
-  if (forget_if_replayed()) fail_replayed("ring_after");
+  check_not_replayed("ring_after");
   const auto elements = static_cast<uint32_t>(elements_.size());
   mark_on(stream_.get(), kTraceEnd, element);
   const uint32_t next = next_element(element, elements, static_cast<uint32_t>(slots_.size()));
@@ -196,7 +192,6 @@ void Ring::end(bool ok) {
   }
   open_ = false;
   if (!ok) ++counters_.failed_forwards;
-  const bool replayed = forget_if_replayed();
   if (is_capturing(stream_.get()) != capturing_) {
     // Nothing may be enqueued, and nothing has to be: the account is true, and the next forward goes by it.
     if (ok) check_capture_unchanged("ring_end");
@@ -207,7 +202,7 @@ void Ring::end(bool ok) {
     check(api_->event_record, join_.get(), copy_stream_.get());
     check(api_->event_wait, join_.get(), stream_.get(), 0u);
   }
-  if (ok && replayed) fail_replayed("ring_end");
+  if (ok) check_not_replayed("ring_end");
 }
 
 void Ring::rebuild(uint32_t slot, spillway_stream* stream) {

@@ -68,7 +68,7 @@ class Ring {
   /// A forward: begin, then before(i), the kernels that read element i, after(i), and so on, then end. Elements may be
   /// left out or come again; they do not nest. The stream may be another one each time, and may be in a capture that
   /// lasts until after end(). A graph that holds a forward may not be launched while one is open: both rely on what is
-  /// in the slots. Whichever call comes next throws then; the slots are filled again by end().
+  /// in the slots. Whichever call comes next throws then.
   void begin(spillway_stream* stream);
   /// The stream's later work sees element i in its slot.
   void before(uint32_t element);
@@ -125,8 +125,7 @@ class Ring {
   void check_same_device(const char* call, spillway_stream* stream) const;
   void check_capture_unchanged(const char* call) const;
   uint64_t replays() const { return graphs_ ? graphs_->replays(copy_stream_.get()) : 0; }
-  bool forget_if_replayed();
-  [[noreturn]] static void fail_replayed(const char* call);
+  void check_not_replayed(const char* call);
   void begin_captured_account();
   void order_after_earlier_forwards(spillway_stream* stream, bool capturing);
   void await_copy(Slot& slot);
