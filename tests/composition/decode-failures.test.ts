@@ -130,6 +130,21 @@ test('a text from the graph', { timeout: rounds(60_000, 1_800_000) }, () =>
   }),
 )
 
+test('a text that is aborted, before and after the capture: the next is right, and nothing was broken off half-way', () =>
+  onDevice(async (device) => {
+    await using model = await load(device)
+    for (const count of [1, 2, 3, 1]) {
+      const abort = new AbortController()
+      const aborted = decode(model, prompt, { maxTokens: 4, signal: abort.signal }, (tokens) => {
+        if (tokens === count) abort.abort()
+      })
+      await expect(aborted).rejects.toMatchObject({ code: 'SPILLWAY_ABORTED' })
+      expect(await decodeSome(model)).toEqual(expected)
+    }
+    expect(model.stats().onloads).toMatchObject({ failedForwards: 0, resets: 0 })
+    expect(device.counters().graphLaunches).toBeGreaterThan(6)
+  }))
+
 /** One text ends with a code; the next one is right, or the model says that it cannot go on. */
 async function failOnce(device: NativeDevice, model: Model, number: number): Promise<string> {
   device.failures.arm({ at: 'any', number })

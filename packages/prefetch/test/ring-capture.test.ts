@@ -138,6 +138,20 @@ describe('a captured forward', () => {
     })
   })
 
+  it('waits for a copy of before it once, however often its element is read', async () => {
+    await onDevice({}, async (device) => {
+      await using rig = await RingRig.open(device)
+      const ring = rig.ring(3, 3)
+      const nodes = async (order: readonly number[]): Promise<number> => {
+        await using graph = capture(rig, ring, order, 3)
+        return graph.nodeCount
+      }
+      // A wait and a read of each; then nothing but reads.
+      expect(await nodes([0, 1, 2])).toBe(6)
+      expect(await nodes([0, 1, 2, 0, 1, 0])).toBe(9)
+    })
+  })
+
   it('that is dropped changes nothing: what it would have copied is not taken for copied', async () => {
     await onDevice({ check: false }, async (device) => {
       await using rig = await RingRig.open(device)
