@@ -57,8 +57,7 @@ function readTimes(
   backend: string,
 ): Partial<ModuleTimes> {
   if (linkMs === undefined && waitMs === undefined && hiddenFraction === undefined) return {}
-  const wrong = (problem: string): SpillwayError =>
-    misbehaved(backend, `stats: onloads of ${printable(module)}: ${problem}`)
+  const wrong = (problem: string): SpillwayError => misbehaved(backend, `stats: onloads of a module: ${problem}`)
   return checkModuleTimes({ module, linkMs, waitMs, hiddenFraction }, wrong)
 }
 
