@@ -243,6 +243,8 @@ describe('replays of a graph', () => {
     })
     await withModel(1, { check: false }, async ({ offloader, compute, forward, capture, times }) => {
       forward()
+      // Or the first layer would wait for this forward's copy.
+      await offloader.settledStats()
       const graph = capture()
       await eventually(async () => {
         compute.launch(graph)
