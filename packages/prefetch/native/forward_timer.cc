@@ -6,9 +6,9 @@
 namespace spillway::prefetch {
 namespace {
 
-// A mark costs the host a microsecond, a layer has up to five, and the backend may cost it ten. One forward in so many
-// costs a third of a microsecond a layer, and a text of a hundred tokens still has six. Not the first: its slots were
-// filled before it began.
+// A mark costs the host about a microsecond, a layer has up to five, and the backend may cost it ten a layer. One
+// forward in so many costs a third of a microsecond a layer on average, and a text of a hundred tokens still has six.
+// Not the first: its slots were filled before it began.
 constexpr uint64_t kSampledEvery = 16;
 constexpr uint64_t kSampledFirst = 2;
 

@@ -72,8 +72,9 @@ class Ring {
   /// Copies the slot's present element into it again, on `stream`: for when the device memory behind it was given up.
   void rebuild(uint32_t slot, spillway_stream* stream);
 
-  /// Of its forwards. See begin(): a trace cannot begin in a capture, whose replays would begin it again.
+  /// Who times its forwards.
   ForwardTimer& timer() { return timer_; }
+  /// From where the stream of the last forward is now. Not in a capture: each replay would begin the trace again.
   void begin_trace();
   /// A mark of the caller's own on the stream of the open forward, if that is timed.
   void mark(uint32_t kind, uint32_t label);
