@@ -13,6 +13,8 @@ import {
 export interface AbiProbe {
   attach(table: unknown, neededBytes?: number): void
   makeTable(major: number, minor: number, structSize: number, tagged: boolean): NativeTable
+  /** The device's table, as of a device that takes no times. */
+  tableWithoutTiming(): NativeTable
   makeBox(): unknown
   saxpy(
     stream: NativeHandle,

@@ -1,6 +1,7 @@
-import { handleOf } from '@spillway/device'
+import { attach, handleOf } from '@spillway/device'
 import { expect, test } from 'vitest'
 import { disposeAll, expectCode, expectNothingLeft, MiB, onDevice } from '../../packages/device/test/device-rig.js'
+import { RingRig } from '../../packages/prefetch/test/ring-rig.js'
 import { probe } from './abi-probe.js'
 import { record, timestampCases, timestampsOf } from './timestamps.js'
 
@@ -84,6 +85,22 @@ test('timestamps are refused across devices, to NULL handles, and by a closed de
     })
     await stream.dispose()
     await expect.poll(() => device.counters().liveHandles.stream).toBe(0)
+  }))
+
+test('where the device takes no times, a ring works without, and refuses a trace', () =>
+  onDevice({ check: true }, async (device) => {
+    await using rig = await RingRig.open(device)
+    for (const times of [false, true]) {
+      rig.addon.attach(times ? attach() : probe.tableWithoutTiming())
+      const ring = rig.ring(5, 2)
+      expect(rig.addon.canTime(ring)).toBe(times)
+      for (let i = 0; i < 3; i++) rig.forward(ring, [0, 1, 2, 3, 4], 2)
+      await rig.expectRightBytes()
+      expect([...rig.addon.elementTimes(ring)].some(Number.isNaN)).toBe(!times)
+      expect(device.counters().liveHandles.timestamp! > 0).toBe(times)
+      if (times) rig.addon.beginTrace(ring)
+      else await expectCode('SPILLWAY_NOT_SUPPORTED', () => rig.addon.beginTrace(ring))
+    }
   }))
 
 test('what fails to be created or recorded leaves nothing', () =>

@@ -219,7 +219,7 @@ test('a backend that auto chose and that cannot be captured: eager from the firs
 // Before there is a graph: in the prompt, the rehearsal, the capture, a replay. With one: in the next prompt or replay.
 describe.each(['before', 'after'])('failures with prefetch, %s the capture', (when) => {
   test.each([
-    ['event', 2],
+    ['event', 3],
     ['copy', 1],
     ['launch', 13],
     ['any', 17],

@@ -123,7 +123,11 @@ export interface OnloadStats {
   readonly modules: readonly ModuleOnloads[]
 }
 
-export interface ModuleOnloads {
+/**
+ * The times are those of one forward, the last one that was measured and is done: a replay of a graph, or one of the
+ * forwards outside of captures, of which a backend may time a sample. All three are absent until there is one.
+ */
+export interface ModuleOnloads extends Partial<Omit<ModuleTimes, 'module'>> {
   readonly module: string
   /** Of one onload. */
   readonly bytes: number
@@ -159,7 +163,10 @@ export interface ModuleTimes {
   readonly module: string
   /** What its onload takes on the link. 0: it is not copied again. */
   readonly linkMs: number
-  /** How long its kernels wait for its onload when everything before them is done. */
+  /**
+   * How long its kernels wait for its onload when everything before them is done; of a replayed graph also how long its
+   * end does, for an onload that the next replay needs.
+   */
   readonly waitMs: number
   /** The share of `linkMs` that nobody waits for: 1 when `waitMs` is 0, never below 0. */
   readonly hiddenFraction: number
@@ -209,11 +216,11 @@ export interface OffloaderSteps {
   dispose(): Promise<void>
 }
 
-/** Notes when work of forwards outside of captures is done. */
+/** Notes when work of forwards is done, by the device's clock. */
 export interface ForwardTracer {
   /** Begins anew. */
   start(): void
-  /** Ends it; what was enqueued since is done. Returns what there was. */
+  /** Ends it; what was enqueued since is done. Returns what there was, of a replayed graph the last replay. */
   stop(): readonly TraceEvent[]
 }
 

@@ -34,14 +34,16 @@ export function checkTimes(value: unknown, wrong: Wrong): StepForecast {
   if (!isTime(stepMs) || !Array.isArray(modules)) {
     throw wrong(`times of a step are stepMs and a list of modules, not ${printable(value)}`)
   }
-  const read = (modules as unknown[]).map((one): ModuleTimes => {
-    const { module, linkMs, waitMs, hiddenFraction } = (one ?? {}) as Record<string, unknown>
-    if (isTime(linkMs) && isTime(waitMs) && isTime(hiddenFraction) && hiddenFraction <= 1) {
-      return { module: String(module), linkMs, waitMs, hiddenFraction }
-    }
-    throw wrong(`times of a module are linkMs, waitMs, and hiddenFraction from 0 to 1, not ${printable(one)}`)
-  })
-  return { stepMs, modules: read }
+  return { stepMs, modules: (modules as unknown[]).map((one) => checkModuleTimes(one, wrong)) }
+}
+
+/** Times of one module in a step, as `checkTimes`. */
+export function checkModuleTimes(value: unknown, wrong: Wrong): ModuleTimes {
+  const { module, linkMs, waitMs, hiddenFraction } = (value ?? {}) as Record<string, unknown>
+  if (isTime(linkMs) && isTime(waitMs) && isTime(hiddenFraction) && hiddenFraction <= 1) {
+    return { module: String(module), linkMs, waitMs, hiddenFraction }
+  }
+  throw wrong(`times of a module are linkMs, waitMs, and hiddenFraction from 0 to 1, not ${printable(value)}`)
 }
 
 /** What a backend's tracer returned. Throws SPILLWAY_BACKEND_MISBEHAVED. */

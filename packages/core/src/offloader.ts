@@ -97,7 +97,7 @@ export interface Offloader extends AsyncDisposable {
   forward<T>(stream: Stream, body: (scope: ForwardBody) => T): T
   /** The backend's kernel for one weight, or null: use your own. After `postInit`. */
   planKernel(operation: KernelOperation): KernelPlan | null
-  /** Cheap, waits for nothing. Held against core's own account: throws SPILLWAY_STATS_MISMATCH. */
+  /** Cheap, waits for nothing: times are those already known. Held against core's own account: throws SPILLWAY_STATS_MISMATCH. */
   stats(): OffloaderStats
   /** `stats` once the streams that forwards used are idle, `onloadedBytes` held against the device's counters too. */
   settledStats(options?: { readonly signal?: AbortSignal }): Promise<OffloaderStats>
@@ -108,9 +108,11 @@ export interface Offloader extends AsyncDisposable {
    */
   explain(options?: ExplainOptions): Explanation
   /**
-   * Runs `body` and notes when the forwards in it computed, copied and waited, as the host sees it: some 10 µs apart. Not
-   * what replays of graphs do. `chromeTrace` and `timesOf` make something of it. Rejects with SPILLWAY_NOT_SUPPORTED
-   * where the backend cannot tell, and with what `body` rejects with.
+   * Runs `body` and notes when the forwards in it computed, copied and waited, by the device's own clock. Of a graph that is
+   * replayed in it, the last replay is there: each takes its times anew. Streams that no forward ever used are not waited
+   * for, so replays on them may be missing. `chromeTrace` and `timesOf` make something of it. Rejects with
+   * SPILLWAY_NOT_SUPPORTED where the backend cannot tell, SPILLWAY_CAPTURE while the stream of the last forward is being
+   * captured, and with what `body` rejects with.
    */
   trace<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly events: readonly TraceEvent[] }>
   /** Stops what is running, ends an open forward with ok=false, then frees everything. Again: the same promise. */

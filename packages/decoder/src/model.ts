@@ -43,12 +43,16 @@ export interface Model extends AsyncDisposable {
   readonly decodeGraph: GraphDecision
   /**
    * Bytes offloaded, resident and moved, checked by core against the device's own counters. `onloadedBytes` are those of
-   * forwards that were enqueued: what replays of the graph copy, `device.counters()` has.
+   * forwards that were enqueued: what replays of the graph copy, `device.counters()` has. Times of layers are those of the
+   * last token that was measured, replays included.
    */
   stats(): OffloaderStats
   /** What lies where and what a step costs, as `Offloader.explain`; `formatExplanation` makes a table of it. */
   explain(options?: ExplainOptions): Explanation
-  /** As `Offloader.trace`. Of a model that was loaded with `enforceEager`: replays of its graph are not traced. */
+  /**
+   * As `Offloader.trace`: every forward that is not replayed, and of the replayed graph the last token. To see each token,
+   * trace them one by one, or load the model with `enforceEager`.
+   */
   trace<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly events: readonly TraceEvent[] }>
   /**
    * Logits after each of `tokens`, f32 [vocab] each. Throws SPILLWAY_DECODER_CONTEXT, SPILLWAY_DECODER_TOKEN,

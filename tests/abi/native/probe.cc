@@ -285,6 +285,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Instance());
   spillway::export_function<attach>(env, exports, "attach");
   spillway::export_function<make_table>(env, exports, "makeTable");
+  spillway::export_function<table_without_timing>(env, exports, "tableWithoutTiming");
   spillway::export_function<make_box>(env, exports, "makeBox");
   spillway::export_function<saxpy>(env, exports, "saxpy");
   spillway::export_function<cover>(env, exports, "cover");

@@ -11,6 +11,7 @@ class CudaTimestamp final : public Timestamp {
  public:
   explicit CudaTimestamp(CudaDevice& device) : Timestamp(SPILLWAY_KIND_TIMESTAMP, &device) {
     constexpr uint32_t kTimed = 0;
+    const RelaxedCapture relaxed;
     device.check(driver().cuEventCreate(&handle_, kTimed), "cuEventCreate");
   }
   /// The driver keeps what enqueued records need, a capture's record keeps the object.
