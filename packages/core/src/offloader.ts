@@ -88,6 +88,9 @@ export interface Offloader extends AsyncDisposable {
   /**
    * Opens a forward; one at a time. Throws SPILLWAY_FORWARD_OPEN, SPILLWAY_ASLEEP, and SPILLWAY_NOT_SUPPORTED for a
    * capture that the backend cannot be part of. Prefer `forward`, which cannot be left open.
+   *
+   * A forward may be captured, over all modules or, as a piece of a step, over some. Such a graph is launched between
+   * forwards, never within one: it relies on what every forward leaves behind.
    */
   beginForward(stream: Stream): ForwardSteps
   /**
