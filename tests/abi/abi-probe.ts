@@ -13,6 +13,8 @@ import {
 export interface AbiProbe {
   attach(table: unknown, neededBytes?: number): void
   makeTable(major: number, minor: number, structSize: number, tagged: boolean): NativeTable
+  /** The device's table, as of a device that takes no times. */
+  tableWithoutTiming(): NativeTable
   makeBox(): unknown
   saxpy(
     stream: NativeHandle,
@@ -34,7 +36,16 @@ export interface AbiProbe {
   beginCapture(stream: NativeHandle): void
   endCapture(stream: NativeHandle): number
   replay(stream: NativeHandle): void
+  /** Launches of graphs that hold work of the stream. */
+  replays(stream: NativeHandle): number
   dropGraph(): void
+  /** The timestamp stays in the addon; returns its number. */
+  createTimestamp(device: NativeHandle): number
+  recordTimestamp(timestamp: number, stream: NativeHandle): void
+  /** NaN for not yet. */
+  elapsedMs(device: NativeHandle, from: number, to: number): number
+  hostileTiming(device: NativeHandle, stream: NativeHandle, timestamp: number): number[]
+  dropTimestamps(): void
   failWithError(device: NativeHandle, errorBytes: number): { status: number; block: Buffer }
   touch(
     stream: NativeHandle,

@@ -160,8 +160,9 @@ test('extensions are found by their names, up to their sizes', () =>
   onDevice({}, async (device) => {
     const handle = handleOf(device)
     for (const [name, bytes] of [
-      ['graph', 40],
+      ['graph', 48],
       ['virtual_memory', 56],
+      ['timing', 32],
     ] as const) {
       expect(probe.extension(handle, name, 0)).toBe(true)
       expect(probe.extension(handle, name, bytes)).toBe(true)

@@ -50,6 +50,27 @@ test.each([false, true])('touch reads and writes what it is told, in that order 
   }),
 )
 
+test.each([false, true])('where memory is unified, kernels read any host memory in place (check: %s)', (check) =>
+  onDevice({ check, capabilities: { unifiedMemory: true } }, async (device) => {
+    const stream = device.createStream()
+    for (const storage of ['pageable', 'pinned', 'mapped'] as const) {
+      const buffer = await device.allocateHost(300, { storage })
+      const expected = pattern(300, 5)
+      buffer.write(expected)
+      launchTouch(stream, {
+        touch: [{ buffer, bytes: 300, mode: 'read-write' }],
+        declare: [{ buffer, mode: 'read-write' }],
+        seed: 3,
+      })
+      touched([{ bytes: expected, mode: 'read-write' }], 3)
+      await stream.synchronize()
+      expect(Buffer.compare(buffer.read(), expected), storage).toBe(0)
+      await buffer.dispose()
+    }
+    await stream.dispose()
+  }),
+)
+
 test('touch declares what it is told, no more; an address is enough to touch', () =>
   onDevice({}, async (device) => {
     const stream = device.createStream()

@@ -1,7 +1,7 @@
-import { type FailurePoint, type NativeDevice, openDevice } from '@spillway/device'
+import { type FailurePoint, handleOf, type NativeDevice, openDevice } from '@spillway/device'
 import { describe, expect, test } from 'vitest'
 import { expectCode, expectNothingLeft, KiB, MiB } from '../../packages/device/test/device-rig.js'
-import { launchTouch } from '../abi/abi-probe.js'
+import { launchTouch, probe } from '../abi/abi-probe.js'
 
 /** Uses every failure point; afterwards nothing is left, whether it throws or not. */
 async function everything(device: NativeDevice): Promise<void> {
@@ -15,7 +15,9 @@ async function everything(device: NativeDevice): Promise<void> {
     const event = keep(device.createEvent())
     const host = keep(await device.allocateHost(KiB, { storage: 'mapped' }))
     const target = keep(device.allocate(KiB, { tag: 'slot' }))
+    const timestamp = probe.createTimestamp(handleOf(device))
     main.copy(target, host)
+    probe.recordTimestamp(timestamp, handleOf(main))
     main.fill(target, 3)
     main.record(event)
     side.wait(event)
@@ -31,6 +33,7 @@ async function everything(device: NativeDevice): Promise<void> {
     main.record(event)
     side.wait(event)
     side.fill(target, 4)
+    probe.recordTimestamp(timestamp, handleOf(side))
     side.record(event)
     main.wait(event)
     const graph = keep(main.endCapture())
@@ -45,6 +48,7 @@ async function everything(device: NativeDevice): Promise<void> {
     range.unmap(granularityBytes, granularityBytes)
     await side.synchronize()
   } finally {
+    probe.dropTimestamps()
     for (const handle of open.reverse()) await handle.dispose()
   }
 }
@@ -54,7 +58,7 @@ const passes: Readonly<Record<FailurePoint, number>> = {
   allocation: 3,
   copy: 4,
   launch: 2,
-  event: 9,
+  event: 12,
   mapping: 5,
   stream: 4,
   capture: 2,

@@ -52,6 +52,23 @@ describe('statistics', () => {
       /onloads of a module: onloads is -1/,
       (s) => ({ ...s, onloads: { ...onloads, modules: [{ module: 'a', bytes: 1, onloads: -1, demandOnloads: 0 }] } }),
     ],
+    ...(
+      [
+        ['of nothing', { linkMs: Number.NaN, waitMs: 0, hiddenFraction: 1 }],
+        ['without an end', { linkMs: 1, waitMs: Number.POSITIVE_INFINITY, hiddenFraction: 0 }],
+        ['before it began', { linkMs: -1, waitMs: 0, hiddenFraction: 1 }],
+        ['of which more is hidden than there is', { linkMs: 1, waitMs: 0, hiddenFraction: 2 }],
+        ['without a wait', { linkMs: 1, hiddenFraction: 1 }],
+      ] as const
+    ).map(([name, times]): [string, string, RegExp, (stats: ReturnType<OffloaderSteps['stats']>) => unknown] => [
+      `a time ${name}`,
+      'SPILLWAY_BACKEND_MISBEHAVED',
+      /onloads of a module: times of an onload are linkMs, waitMs/,
+      (s) => {
+        const module = { module: 'a', bytes: 1, onloads: 0, demandOnloads: 0, ...times }
+        return { ...s, onloads: { ...onloads, modules: [module] } }
+      },
+    ]),
   ])('%s', (_, code, text, change) =>
     withDevice(async (fixture) => {
       const offloader = await create(fixture, lying(change), 1)
@@ -148,7 +165,7 @@ describe('a forecast', () => {
     ['of no time', /times of a step/, { slotBytes: [], slotOf: new Map(), step: { stepMs: Number.NaN, modules: [] } }],
     [
       'that hides more than all',
-      /times of a module/,
+      /times of an onload/,
       { slotBytes: [], slotOf: new Map(), step: { stepMs: 1, modules: [{ ...times, hiddenFraction: 1.5 }] } },
     ],
     [

@@ -4,6 +4,7 @@ import type {
   DeviceBuffer,
   Event,
   Fence,
+  HostArena,
   HostBuffer,
   MemorySource,
   Recovery,
@@ -43,6 +44,7 @@ export class Shelf implements ResidencySteps {
   disposals = 0
   readonly kept: Kept[] = []
   readonly #device: Device
+  readonly #host: HostArena
   readonly #stream: Stream
   readonly #opened: Event
   readonly #fences = new Map<string, Event>()
@@ -51,6 +53,7 @@ export class Shelf implements ResidencySteps {
 
   constructor(context: BackendContext) {
     this.#device = context.device
+    this.#host = context.host
     this.#stream = context.device.createStream()
     this.#opened = context.device.createEvent()
     this.#stream.record(this.#opened)
@@ -84,7 +87,7 @@ export class Shelf implements ResidencySteps {
     for (const entry of asleep) {
       const { buffer, recovery, tag } = entry
       if (recovery.kind === 'copy' && level < 2) {
-        entry.image = await this.#device.allocateHost(buffer.bytes, { storage: 'pinned' })
+        entry.image = await this.#host.allocate(buffer.bytes)
         this.#stream.copy(entry.image, buffer)
         report.copiedBytes += buffer.bytes
       }

@@ -101,6 +101,8 @@ free(
         check: 'boolean',
         adversarialSeed: 'seed',
         injectFailure: failure,
+        // Not pinnedMemory: a program that is right would have to know which device cannot pin.
+        capabilities: options({ unifiedMemory: 'boolean', confidentialComputing: 'boolean', wsl: 'boolean' }),
       },
       ['memoryLimitBytes'],
     ),

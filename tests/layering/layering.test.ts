@@ -182,6 +182,22 @@ describe('a planted violation is found', () => {
     ['a header named by a macro', native('prefetch', '#include HEADER'), /named by a macro/],
     ['napi.h in a package', native('prefetch', '#include <napi.h>'), /the only place/],
     ['napi.h in another SDK header', { 'native/include/spillway/abi.hpp': '#include <napi.h>' }, /the only place/],
+    [
+      'a loader that pins',
+      source('prefetch', "export const a = (b) => b.allocateHost(1, { storage: 'pinned' })"),
+      /chooses a kind of host memory/,
+    ],
+    [
+      'const { allocateHost } = device',
+      source('prefetch', 'export const a = (b) => { const { allocateHost } = b }'),
+      /chooses a kind of host memory/,
+    ],
+    [
+      'beside the file that may',
+      { 'packages/core/src/host-arena.ts': '', 'packages/core/src/host-arena.test.ts': 'a.allocateHostParts([1])' },
+      /chooses a kind of host memory/,
+    ],
+    ['memory of a backend’s own', native('prefetch', 'check(api->buffer_create, device, &a, &b);'), /asks the device/],
     ['getenv', native('device', 'auto a = std::getenv("A");'), /reads environment variables/],
     ['dlopen where nothing is opened', native('prefetch', 'auto a = dlopen("libcuda.so.1", 1);'), /opens libraries/],
     [

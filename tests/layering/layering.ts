@@ -4,7 +4,7 @@ import { isBuiltin } from 'node:module'
 import { dirname, join, relative, resolve, sep } from 'node:path'
 import { scanModule } from './module-scan.js'
 import { checkNative } from './native-includes.js'
-import { ENVIRONMENT_FILE, NATIVE, RULES, type Rule } from './rules.js'
+import { CHOOSES_HOST_STORAGE, ENVIRONMENT_FILE, NATIVE, RULES, type Rule } from './rules.js'
 
 interface Manifest {
   readonly name: string
@@ -37,10 +37,13 @@ export function findViolations(root: string, rules: Readonly<Record<string, Rule
     const isOurs = (name: string) => name in rules || name === NATIVE
     out.push(...checkManifest(manifest, rule, isOurs).map((what) => `${place}: ${what}`))
     for (const file of filesBelow(join(folder, 'src'), /\.[cm]?tsx?$/)) {
-      const where = relative(root, file)
+      const where = relative(root, file).split(sep).join('/')
       const scan = scanModule(readFileSync(file, 'utf8'))
-      if (scan.readsEnvironment && where.split(sep).join('/') !== ENVIRONMENT_FILE) {
+      if (scan.readsEnvironment && where !== ENVIRONMENT_FILE) {
         out.push(`${where}: reads environment variables, which only ${ENVIRONMENT_FILE} may do`)
+      }
+      if (scan.choosesHostStorage && !CHOOSES_HOST_STORAGE.some((place) => isAt(where, place))) {
+        out.push(`${where}: chooses a kind of host memory; a HostArena gives what was decided once`)
       }
       for (const { specifier, dynamic } of scan.imports) {
         const what = checkImport({ specifier, dynamic, file, folder, manifest, rule, isOurs, manifests })
@@ -51,6 +54,10 @@ export function findViolations(root: string, rules: Readonly<Record<string, Rule
   }
   out.push(...checkNative(root, join(root, 'native'), NATIVE))
   return out
+}
+
+function isAt(file: string, place: string): boolean {
+  return place.endsWith('/') ? file.startsWith(place) : file === place
 }
 
 function checkManifest(manifest: Manifest, rule: Rule, isOurs: (name: string) => boolean): string[] {

@@ -1,4 +1,5 @@
-// What a TypeScript file imports and whether it reads the environment, from its syntax tree.
+// What a TypeScript file imports, and whether it reads the environment or chooses a kind of host memory, from its syntax
+// tree.
 import { parseAst } from 'vitest/node'
 
 interface ImportUse {
@@ -11,6 +12,8 @@ interface ImportUse {
 export interface ModuleScan {
   readonly imports: readonly ImportUse[]
   readonly readsEnvironment: boolean
+  /** Names a device's method that takes `storage`. */
+  readonly choosesHostStorage: boolean
 }
 
 interface Node {
@@ -22,6 +25,7 @@ interface Node {
 export function scanModule(source: string): ModuleScan {
   const imports: ImportUse[] = []
   let readsEnvironment = false
+  let choosesHostStorage = false
   visit(parseAst(source, { lang: 'ts' }) as unknown as Node, (node) => {
     switch (node.type) {
       case 'ImportDeclaration':
@@ -46,15 +50,19 @@ export function scanModule(source: string): ModuleScan {
         break
       case 'MemberExpression':
         if (nameOf(node.property) === 'env' && isProcessValue(node.object as Node)) readsEnvironment = true
+        if (hostAllocations.includes(nameOf(node.property) ?? '')) choosesHostStorage = true
         break
       case 'VariableDeclarator':
         if (node.init && isProcessValue(node.init as Node) && destructures(node.id as Node, 'env'))
           readsEnvironment = true
+        if (hostAllocations.some((name) => destructures(node.id as Node, name))) choosesHostStorage = true
         break
     }
   })
-  return { imports, readsEnvironment }
+  return { imports, readsEnvironment, choosesHostStorage }
 }
+
+const hostAllocations = ['allocateHost', 'allocateHostParts']
 
 function visit(node: Node, see: (node: Node) => void): void {
   see(node)

@@ -1,7 +1,7 @@
 // The C and C++ side of the layering: a package includes its own headers, the SDK's and the system's, nothing else.
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, resolve, sep } from 'node:path'
-import { NAPI_HEADER, NATIVE, OPENS_LIBRARIES } from './rules.js'
+import { DEVICE, NAPI_HEADER, NATIVE, OPENS_LIBRARIES } from './rules.js'
 
 /** Violations in the native code of the package in `folder`, each as `file: what is wrong`. */
 export function checkNative(root: string, folder: string, name: string): string[] {
@@ -19,6 +19,9 @@ export function checkNative(root: string, folder: string, name: string): string[
     if (/^[ \t]*#[ \t]*include[ \t]+[A-Za-z_]/m.test(text)) out.push(`${where}: includes a header named by a macro`)
     const code = text.replace(/"(?:[^"\\\n]|\\.)*"/g, '""')
     if (/\b(secure_)?getenv\s*\(|\benviron\b/.test(code)) out.push(`${where}: reads environment variables`)
+    if (/\bbuffer_create\b/.test(code) && ![NATIVE, DEVICE].includes(name)) {
+      out.push(`${where}: asks the device for memory, which core gives, as was decided and planned`)
+    }
     if (/\bdlopen\s*\(/.test(code) && !OPENS_LIBRARIES.includes(name)) out.push(`${where}: opens libraries`)
   }
   const cmake = join(folder, 'CMakeLists.txt')

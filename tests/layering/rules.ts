@@ -34,8 +34,27 @@ export const RULES: Readonly<Record<string, Rule>> = {
 /** The SDK of native backends: a build-time dependency of every package with an addon, imported by no script. */
 export const NATIVE = '@spillway/native'
 
+/** Makes memory; the others are given theirs. */
+export const DEVICE = '@spillway/device'
+
 /** The one file that may read environment variables, below the root. */
 export const ENVIRONMENT_FILE = 'packages/core/src/environment.ts'
+
+/**
+ * Files that may ask a device for host memory of a kind they choose, below the root; a name that ends in / is a folder.
+ * Everybody else gets it from a `HostArena`, which knows what was decided once. Native code outside of the device's asks
+ * for no memory at all.
+ */
+export const CHOOSES_HOST_STORAGE: readonly string[] = [
+  // Keeps the decision.
+  'packages/core/src/host-arena.ts',
+  // Makes the memory.
+  'packages/device/src/',
+  // Tests each kind, and stages what its tests compare.
+  'packages/conformance/src/',
+  // Measures pinned memory against pageable.
+  'packages/cli/src/limits.ts',
+]
 
 /** The one header that may include napi.h, below native/include. */
 export const NAPI_HEADER = 'spillway/napi.hpp'

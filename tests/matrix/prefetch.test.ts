@@ -32,7 +32,7 @@ async function withModel(
   use: (model: Model, device: Device) => Promise<void>,
   afterwards: (device: Device) => void = () => {},
 ): Promise<void> {
-  const device = await openDevice('host', { memoryLimitBytes })
+  const device = await openDevice('host', { memoryLimitBytes, check: true })
   try {
     const handles = liveHandles(device)
     const model = await loadModel(modelDirectory(), { device, pin, ...sizes, ...(offload ? { offload } : {}) })

@@ -20,7 +20,7 @@ extern "C" {
 
 /* Before 1.0 both must match; from 1.0 on minors only append. */
 #define SPILLWAY_ABI_MAJOR 0u
-#define SPILLWAY_ABI_MINOR 2u
+#define SPILLWAY_ABI_MINOR 3u
 
 #define SPILLWAY_API_TAG_LOWER 0x8c5b1f3e90a7d264ull
 #define SPILLWAY_API_TAG_UPPER 0x41d0e6b27f9c358aull
@@ -74,7 +74,8 @@ typedef struct spillway_graph spillway_graph;   /* keeps its device and the buff
 #define SPILLWAY_KIND_ADDRESS_RANGE 7u
 #define SPILLWAY_KIND_PHYSICAL_MEMORY 8u
 #define SPILLWAY_KIND_KERNEL 9u /* of an image that a program brought itself */
-#define SPILLWAY_KIND_COUNT 10u
+#define SPILLWAY_KIND_TIMESTAMP 10u
+#define SPILLWAY_KIND_COUNT 11u
 
 /* What a JavaScript handle's External points to. Made and freed by the device addon; only the thread of its
  * environment touches it. object is NULL after dispose. A borrower that keeps the object past the call retains it. */
@@ -258,6 +259,9 @@ typedef struct spillway_graph_api {
   /* Replays without re-running the caller. Replays of one graph run one after another. */
   spillway_status (*launch)(spillway_graph* graph, spillway_stream* stream, spillway_error* error);
   uint32_t (*node_count)(spillway_graph* graph);
+  /* How many launches were enqueued so far of graphs that hold work of this stream. Whoever keeps account of what that
+   * work changes sees by it that a graph has changed it too. */
+  uint64_t (*replays)(spillway_stream* stream);
 } spillway_graph_api;
 
 /* ---- extension "virtual_memory" ------------------------------------------------------------------------------- */
@@ -286,6 +290,24 @@ typedef struct spillway_virtual_memory_api {
   spillway_status (*buffer)(spillway_address_range* range, uint64_t offset, uint64_t bytes, spillway_buffer** out,
                             spillway_error* error);
 } spillway_virtual_memory_api;
+
+/* ---- extension "timing" --------------------------------------------------------------------------------------- */
+
+#define SPILLWAY_EXTENSION_TIMING "timing"
+
+typedef struct spillway_timestamp spillway_timestamp; /* keeps its device; enqueued work and graphs keep it */
+
+/* When streams reach points, by the device's clock. Nothing can wait for a timestamp, so it orders nothing. */
+typedef struct spillway_timing_api {
+  uint32_t struct_size;
+  uint32_t reserved;
+  spillway_status (*create)(spillway_device* device, spillway_timestamp** out, spillway_error* error);
+  /* Takes the time when everything enqueued on the stream so far is done: once, or in a capture at every replay. */
+  spillway_status (*record)(spillway_timestamp* timestamp, spillway_stream* stream, spillway_error* error);
+  /* Milliseconds between the times taken last, negative when `to` was reached first. NaN while one of the two was
+   * never reached, or was recorded or replayed again and is not reached yet: ask later. */
+  spillway_status (*elapsed)(spillway_timestamp* from, spillway_timestamp* to, double* out_ms, spillway_error* error);
+} spillway_timing_api;
 
 /* ---- extension "cuda" ------------------------------------------------------------------------------------------ */
 
@@ -331,8 +353,9 @@ SPILLWAY_ASSERT_SIZE(spillway_kernel, 40);
 SPILLWAY_ASSERT_SIZE(spillway_access, 32);
 SPILLWAY_ASSERT_SIZE(spillway_launch, 64);
 SPILLWAY_ASSERT_SIZE(spillway_api, 152);
-SPILLWAY_ASSERT_SIZE(spillway_graph_api, 40);
+SPILLWAY_ASSERT_SIZE(spillway_graph_api, 48);
 SPILLWAY_ASSERT_SIZE(spillway_virtual_memory_api, 56);
+SPILLWAY_ASSERT_SIZE(spillway_timing_api, 32);
 SPILLWAY_ASSERT_SIZE(spillway_cuda_info, 16);
 SPILLWAY_ASSERT_SIZE(spillway_cuda_api, 24);
 

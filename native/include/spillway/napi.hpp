@@ -108,8 +108,8 @@ inline const spillway_api* attach_api(const Napi::Value& value, uint32_t needed_
 
 inline const char* kind_name(uint32_t kind) {
   static constexpr const char* kNames[SPILLWAY_KIND_COUNT] = {
-      "handle",      "device", "stream",        "event",           "device-buffer",
-      "host-buffer", "graph",  "address-range", "physical-memory", "kernel"};
+      "handle", "device",        "stream",          "event",  "device-buffer", "host-buffer",
+      "graph",  "address-range", "physical-memory", "kernel", "timestamp"};
   return kind < SPILLWAY_KIND_COUNT ? kNames[kind] : "unknown";
 }
 

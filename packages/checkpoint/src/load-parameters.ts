@@ -1,8 +1,7 @@
 import { join } from 'node:path'
 import {
-  type Device,
+  type HostArena,
   type HostBuffer,
-  type HostStorage,
   SpillwayError,
   type Stream,
   type TensorView,
@@ -37,13 +36,11 @@ export interface LoadOptions {
   readonly checkpoint: Checkpoint
   /** No two may share a byte. */
   readonly targets: Iterable<LoadTarget>
-  /** Copies to device buffers are enqueued here. Needed, with `device`, when a target's buffer is one. */
+  /** Copies to device buffers are enqueued here. Needed, with `host`, when a target's buffer is one. */
   readonly stream?: Stream | undefined
-  /** Allocates the staging memory for device buffers. */
-  readonly device?: Device | undefined
-  /** Of the staging memory: what the pin decision says. Default `pageable`. */
-  readonly storage?: HostStorage | undefined
-  /** Bytes read but not yet in place, at most; device buffers take as much again in `storage`. 1 KiB to 4 GiB, default 16 MiB. */
+  /** Gives the staging memory for device buffers, pinned or not: `offloader.host`. */
+  readonly host?: HostArena | undefined
+  /** Bytes read but not yet in place, at most; device buffers take as much again from `host`. 1 KiB to 4 GiB, default 16 MiB. */
   readonly stagingBytes?: number | undefined
   readonly signal?: AbortSignal | undefined
   /** First with 0 loaded bytes, then after each piece. What it throws ends the loading. */
@@ -191,14 +188,14 @@ interface Copying {
   allocate(bytes: number, signal: AbortSignal): Promise<HostBuffer>
 }
 
-function copyingWith({ stream, device, storage = 'pageable' }: LoadOptions): Copying {
-  if (stream === undefined || device === undefined) {
+function copyingWith({ stream, host }: LoadOptions): Copying {
+  if (stream === undefined || host === undefined) {
     throw new SpillwayError(
       'SPILLWAY_INVALID_ARGUMENT',
-      'loading into device buffers needs both `stream` and `device`: pass them',
+      'loading into device buffers needs both `stream` and `host`: pass them',
     )
   }
-  return { stream, allocate: (bytes, signal) => device.allocateHost(bytes, { storage, signal }) }
+  return { stream, allocate: (bytes, signal) => host.allocate(bytes, { signal }) }
 }
 
 function pieceBytesOf(stagingBytes: number): number {

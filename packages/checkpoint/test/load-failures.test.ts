@@ -94,8 +94,8 @@ describe('what is refused before anything is read', () => {
   })
 
   it.each<[string, object, RegExp]>([
-    ['a device place without a stream', { stream: undefined }, /needs both `stream` and `device`/],
-    ['a device place without a device', { device: undefined }, /needs both `stream` and `device`/],
+    ['a device place without a stream', { stream: undefined }, /needs both `stream` and `host`/],
+    ['a device place without host memory', { host: undefined }, /needs both `stream` and `host`/],
     ['too little staging memory', { stagingBytes: 1023 }, /from 1024 to 4294967296/],
     ['staging memory that is no number', { stagingBytes: Number.POSITIVE_INFINITY }, /stagingBytes must be an integer/],
   ])('%s', async (_, options, says) => {

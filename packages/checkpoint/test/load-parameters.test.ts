@@ -207,7 +207,7 @@ describe('staging memory', () => {
   const big = { name: 'w', dtype: 'U8', shape: [4 * 2 ** 20] }
 
   it.each(['pageable', 'pinned'] as const)(
-    'is %s when asked, no more than asked for, and released',
+    'is %s when the arena gives that, no more than asked for, and released',
     async (storage) => {
       const checkpoint = await rig.open(safetensorsFile([big]))
       const target = await rig.buffer('device', 4 * 2 ** 20)
@@ -218,8 +218,8 @@ describe('staging memory', () => {
       await loadParameters({
         checkpoint,
         targets: [{ tensorName: 'w', tensor: view(target, 0, big) }],
-        ...rig.copying,
-        storage,
+        stream: rig.stream,
+        host: rig.arena(storage),
         stagingBytes: 256 * 1024,
         onProgress: () => {
           peakBytes = Math.max(peakBytes, rig.device.counters()[counter])

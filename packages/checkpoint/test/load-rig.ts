@@ -3,7 +3,9 @@ import {
   type Device,
   type DeviceBuffer,
   type DType,
+  type HostArena,
   type HostBuffer,
+  type HostStorage,
   type Stream,
   type TensorView,
 } from '@spillway/core'
@@ -60,8 +62,12 @@ export class LoadRig {
   }
 
   /** What loadParameters needs for device buffers. */
-  get copying(): { stream: Stream; device: Device } {
-    return { stream: this.stream, device: this.device }
+  get copying(): { stream: Stream; host: HostArena } {
+    return { stream: this.stream, host: this.arena('pageable') }
+  }
+
+  arena(storage: HostStorage): HostArena {
+    return { allocate: (bytes, options) => this.device.allocateHost(bytes, { storage, ...options }) }
   }
 
   own(resource: { dispose(): Promise<void> }): void {

@@ -77,7 +77,7 @@ export class RunExplanation {
     const how =
       traced === undefined
         ? `measured over ${tokens} by the clock`
-        : `measured over ${tokens}, enqueued kernel by kernel; predicted from their kernels' times and the link`
+        : `measured over ${tokens}; predicted from their kernels' times and the link`
     this.#output.note(`\nafter the run: ${how}\n\n${formatExplanation(this.#after, { placement: false })}\n`)
   }
 

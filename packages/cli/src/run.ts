@@ -82,7 +82,7 @@ async function write(
   explanation?.measured(trace?.steadyTimes(), { decodeTokensPerSecond, tokens: tokens.length })
   if (traced !== undefined) {
     output.note(
-      `${traced}: a trace of the prompt and ${trace!.tokens} tokens, enqueued kernel by kernel; ` +
+      `${traced}: a trace of the prompt and ${trace!.tokens} tokens; ` +
         'open it in https://ui.perfetto.dev or chrome://tracing',
     )
   }

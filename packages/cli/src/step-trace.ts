@@ -20,12 +20,12 @@ export class StepTrace {
   /** How many were decoded after the first one, which comes of the prompt. */
   readonly tokens: number
   readonly #prompt: readonly TraceEvent[]
-  readonly #decoding: readonly TraceEvent[]
+  /** By token. */
+  readonly #decoding: readonly (readonly TraceEvent[])[]
 
   /**
-   * Takes the first tokens of `generation`, which has not begun, and hands each on. Decoding is a trace of its own: its
-   * steps are of one kind. Rejects with what the generation rejects with, and with SPILLWAY_NOT_SUPPORTED, nothing of it
-   * taken, where the backend cannot tell.
+   * Takes the first tokens of `generation`, which has not begun, and hands each on. Rejects with what the generation
+   * rejects with, and with SPILLWAY_NOT_SUPPORTED, nothing of it taken, where the backend cannot tell.
    */
   static async of(model: Model, generation: Generation, take: (step: GeneratedStep) => void): Promise<StepTrace> {
     const next = async (): Promise<boolean> => {
@@ -34,31 +34,45 @@ export class StepTrace {
       return !item.done
     }
     const prompt = await traced(model, next)
-    let tokens = 0
-    const decoding = await traced(model, async () => {
-      while (tokens < mostTracedTokens && (await next())) tokens++
-    })
-    return new StepTrace(prompt, decoding, tokens)
+    const decoding: (readonly TraceEvent[])[] = []
+    // Of a graph, a trace has the last replay: a token is a trace. Others are seen together, as a trace waits at its end
+    // for copies that otherwise go on while the next token begins.
+    if (model.decodeGraph.graph) {
+      let more = true
+      while (more && decoding.length < mostTracedTokens) {
+        const events = await traced(model, async () => {
+          more = await next()
+        })
+        if (more) decoding.push(events)
+      }
+    } else {
+      let tokens = 0
+      const events = await traced(model, async () => {
+        while (tokens < mostTracedTokens && (await next())) tokens++
+      })
+      decoding.push(...forwardsOf(events))
+    }
+    return new StepTrace(prompt, decoding)
   }
 
-  private constructor(prompt: readonly TraceEvent[], decoding: readonly TraceEvent[], tokens: number) {
-    this.tokens = tokens
+  private constructor(prompt: readonly TraceEvent[], decoding: readonly (readonly TraceEvent[])[]) {
+    this.tokens = decoding.length
     this.#prompt = prompt
     this.#decoding = decoding
   }
 
   /** As a Chrome trace of that title; whole or not at all. Rejects with SPILLWAY_TRACE_FILE. */
   async write(path: string, title: string): Promise<void> {
-    const events = [...this.#prompt, ...this.#decoding]
+    const events = [...this.#prompt, ...this.#decoding.flat()]
     await asTraceFile(path, writeWhole(path, chromeTrace(events, title)))
   }
 
   /**
    * Of a token among others, and over how many; undefined when there were too few. The first one is none among others:
-   * it found slots that were filled while nobody waited.
+   * it is not replayed, and found slots that were filled while nobody waited.
    */
   steadyTimes(): { readonly times: StepForecast; readonly steps: number } | undefined {
-    const steady = forwardsOf(this.#decoding).slice(1)
+    const steady = this.#decoding.slice(1)
     if (steady.length === 0) return undefined
     return { times: timesOf(steady.flat(), steady.length), steps: steady.length }
   }

@@ -123,7 +123,11 @@ export interface OnloadStats {
   readonly modules: readonly ModuleOnloads[]
 }
 
-export interface ModuleOnloads {
+/**
+ * The times are those of one forward, the last one that was measured and is done: a replay of a graph, or one of the
+ * forwards outside of captures, of which a backend may time a sample. All three are absent until there is one.
+ */
+export interface ModuleOnloads extends Partial<OnloadTimes> {
   readonly module: string
   /** Of one onload. */
   readonly bytes: number
@@ -155,13 +159,20 @@ export interface StepForecast {
   readonly modules: readonly ModuleTimes[]
 }
 
-export interface ModuleTimes {
+export interface ModuleTimes extends OnloadTimes {
   readonly module: string
   /** What its kernels take when nothing is waited for. */
   readonly computeMs: number
+}
+
+/** Of one module in one forward. */
+export interface OnloadTimes {
   /** What its onload takes on the link. 0: it is not copied again. */
   readonly linkMs: number
-  /** How long its kernels wait for its onload when everything before them is done. */
+  /**
+   * How long its kernels wait for its onload when everything before them is done; of a replayed graph also how long its
+   * end does, for an onload that the next replay needs.
+   */
   readonly waitMs: number
   /** The share of `linkMs` that nobody waits for: 1 when `waitMs` is 0, never below 0. */
   readonly hiddenFraction: number
@@ -211,11 +222,11 @@ export interface OffloaderSteps {
   dispose(): Promise<void>
 }
 
-/** Notes when work of forwards outside of captures is done. */
+/** Notes when work of forwards is done, by the device's clock. */
 export interface ForwardTracer {
   /** Begins anew. */
   start(): void
-  /** Ends it; what was enqueued since is done. Returns what there was. */
+  /** Ends it; what was enqueued since is done. Returns what there was, of a replayed graph the last replay. */
   stop(): readonly TraceEvent[]
 }
 

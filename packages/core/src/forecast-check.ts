@@ -1,4 +1,4 @@
-import type { ModuleTimes, OffloadForecast, StepForecast } from './backend.js'
+import type { ModuleTimes, OffloadForecast, OnloadTimes, StepForecast } from './backend.js'
 import { reading } from './call-options.js'
 import type { SpillwayError } from './errors.js'
 import { printable } from './printable.js'
@@ -34,16 +34,22 @@ export function checkTimes(value: unknown, wrong: Wrong): StepForecast {
   if (!isTime(stepMs) || !Array.isArray(modules)) {
     throw wrong(`times of a step are stepMs and a list of modules, not ${printable(value)}`)
   }
-  const read = (modules as unknown[]).map((one): ModuleTimes => {
-    const { module, computeMs, linkMs, waitMs, hiddenFraction } = (one ?? {}) as Record<string, unknown>
-    if ([computeMs, linkMs, waitMs, hiddenFraction].every(isTime) && (hiddenFraction as number) <= 1) {
-      return { module: String(module), computeMs, linkMs, waitMs, hiddenFraction } as ModuleTimes
-    }
-    throw wrong(
-      `times of a module are computeMs, linkMs, waitMs, and hiddenFraction from 0 to 1, not ${printable(one)}`,
-    )
-  })
-  return { stepMs, modules: read }
+  return { stepMs, modules: (modules as unknown[]).map((one) => checkModuleTimes(one, wrong)) }
+}
+
+function checkModuleTimes(value: unknown, wrong: Wrong): ModuleTimes {
+  const { module, computeMs, ...times } = (value ?? {}) as Record<string, unknown>
+  if (isTime(computeMs)) return { module: String(module), computeMs, ...checkOnloadTimes(times, wrong) }
+  throw wrong(`times of a module are computeMs and those of its onload, not ${printable(value)}`)
+}
+
+/** What a backend says of an onload, as `checkTimes`. */
+export function checkOnloadTimes(value: unknown, wrong: Wrong): OnloadTimes {
+  const { linkMs, waitMs, hiddenFraction } = (value ?? {}) as Record<string, unknown>
+  if (isTime(linkMs) && isTime(waitMs) && isTime(hiddenFraction) && hiddenFraction <= 1) {
+    return { linkMs, waitMs, hiddenFraction }
+  }
+  throw wrong(`times of an onload are linkMs, waitMs, and hiddenFraction from 0 to 1, not ${printable(value)}`)
 }
 
 /** What a backend's tracer returned. Throws SPILLWAY_BACKEND_MISBEHAVED. */

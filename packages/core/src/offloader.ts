@@ -88,6 +88,9 @@ export interface Offloader extends AsyncDisposable {
   /**
    * Opens a forward; one at a time. Throws SPILLWAY_FORWARD_OPEN, SPILLWAY_ASLEEP, and SPILLWAY_NOT_SUPPORTED for a
    * capture that the backend cannot be part of. Prefer `forward`, which cannot be left open.
+   *
+   * A forward may be captured, over all modules or, as a piece of a step, over some. Such a graph is launched between
+   * forwards, never within one: it relies on what every forward leaves behind.
    */
   beginForward(stream: Stream): ForwardSteps
   /**
@@ -97,7 +100,7 @@ export interface Offloader extends AsyncDisposable {
   forward<T>(stream: Stream, body: (scope: ForwardBody) => T): T
   /** The backend's kernel for one weight, or null: use your own. After `postInit`. */
   planKernel(operation: KernelOperation): KernelPlan | null
-  /** Cheap, waits for nothing. Held against core's own account: throws SPILLWAY_STATS_MISMATCH. */
+  /** Cheap, waits for nothing: times are those already known. Held against core's own account: throws SPILLWAY_STATS_MISMATCH. */
   stats(): OffloaderStats
   /** `stats` once the streams that forwards used are idle, `onloadedBytes` held against the device's counters too. */
   settledStats(options?: { readonly signal?: AbortSignal }): Promise<OffloaderStats>
@@ -108,9 +111,11 @@ export interface Offloader extends AsyncDisposable {
    */
   explain(options?: ExplainOptions): Explanation
   /**
-   * Runs `body` and notes when the forwards in it computed, copied and waited, as the host sees it: some 10 µs apart. Not
-   * what replays of graphs do. `chromeTrace` and `timesOf` make something of it. Rejects with SPILLWAY_NOT_SUPPORTED
-   * where the backend cannot tell, and with what `body` rejects with.
+   * Runs `body` and notes when the forwards in it computed, copied and waited, by the device's own clock. Of a graph that is
+   * replayed in it, the last replay is there: each takes its times anew. Streams that no forward ever used are not waited
+   * for, so replays on them may be missing. `chromeTrace` and `timesOf` make something of it. Rejects with
+   * SPILLWAY_NOT_SUPPORTED where the backend cannot tell, SPILLWAY_CAPTURE while the stream of the last forward is being
+   * captured, and with what `body` rejects with.
    */
   trace<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly events: readonly TraceEvent[] }>
   /** Stops what is running, ends an open forward with ok=false, then frees everything. Again: the same promise. */

@@ -1,5 +1,6 @@
-import type { ModuleOnloads, OffloadStats, OnloadStats } from './backend.js'
+import type { ModuleOnloads, OffloadStats, OnloadStats, OnloadTimes } from './backend.js'
 import { SpillwayError } from './errors.js'
+import { checkOnloadTimes } from './forecast-check.js'
 import type { Parameter } from './module.js'
 import { printable } from './printable.js'
 import { misbehaved } from './steps-check.js'
@@ -13,7 +14,7 @@ export interface CountedBytes {
   readonly liveHost: number
 }
 
-/** Reads a backend's statistics. Throws SPILLWAY_BACKEND_MISBEHAVED for what is no count of bytes. */
+/** Reads a backend's statistics. Throws SPILLWAY_BACKEND_MISBEHAVED for what is no count of bytes, and no time. */
 export function readStats(value: unknown, backend: string): OffloadStats {
   if (typeof value !== 'object' || value === null) throw misbehaved(backend, `stats returned ${printable(value)}`)
   const { offloadedBytes, residentBytes, slotBytes, onloadedBytes } = value as Record<string, unknown>
@@ -42,10 +43,18 @@ function readOnloads(value: unknown, backend: string): OnloadStats {
     modules: Object.freeze(
       (modules as readonly unknown[]).map((entry): ModuleOnloads => {
         const read = readCounts(entry, moduleCounts, 'stats: onloads of a module', backend)
-        return Object.freeze({ module: String((entry as { module?: unknown }).module), ...read })
+        const module = String((entry as { module?: unknown }).module)
+        return Object.freeze({ module, ...read, ...readTimes(entry as Record<string, unknown>, backend) })
       }),
     ),
   })
+}
+
+/** All three times of a module, or none. */
+function readTimes({ linkMs, waitMs, hiddenFraction }: Record<string, unknown>, backend: string): Partial<OnloadTimes> {
+  if (linkMs === undefined && waitMs === undefined && hiddenFraction === undefined) return {}
+  const wrong = (problem: string): SpillwayError => misbehaved(backend, `stats: onloads of a module: ${problem}`)
+  return checkOnloadTimes({ linkMs, waitMs, hiddenFraction }, wrong)
 }
 
 function readCounts<K extends string>(

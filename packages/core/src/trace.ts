@@ -1,4 +1,4 @@
-import type { ModuleTimes, StepForecast } from './backend.js'
+import type { ModuleTimes, OnloadTimes, StepForecast } from './backend.js'
 
 /**
  * Something that took time on the device: a module's kernels (`compute`), its onload (`copy`), or the time that the
@@ -100,6 +100,10 @@ export function timesOf(events: readonly TraceEvent[], steps = 1): StepForecast 
 }
 
 export function moduleTimes(module: string, computeMs: number, linkMs: number, waitMs: number): ModuleTimes {
+  return { module, computeMs, ...onloadTimes(linkMs, waitMs) }
+}
+
+export function onloadTimes(linkMs: number, waitMs: number): OnloadTimes {
   const hiddenFraction = waitMs <= 0 ? 1 : linkMs <= 0 ? 0 : Math.max(0, 1 - waitMs / linkMs)
-  return { module, computeMs, linkMs, waitMs, hiddenFraction }
+  return { linkMs, waitMs, hiddenFraction }
 }

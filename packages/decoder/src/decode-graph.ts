@@ -60,7 +60,6 @@ export class DecodeGraph implements AsyncDisposable {
    * and a replay relies on what forwards leave behind in slots, which a failed one may have failed to put in order.
    */
   #rehearsed = false
-  #suspended = false
 
   constructor(options: DecodeGraphOptions) {
     this.#options = options
@@ -76,24 +75,13 @@ export class DecodeGraph implements AsyncDisposable {
   /** Enqueues the forward of the token that was written. What is thrown goes to `forwardFailed` too. */
   enqueue(): void {
     const { forward, stream } = this.#options
-    const replays = this.#decision.graph && this.#rehearsed && !this.#suspended
-    const graph = replays ? this.#captured() : undefined
+    const graph = this.#decision.graph && this.#rehearsed ? this.#captured() : undefined
     if (graph === undefined) {
       forward.enqueue(this.#shape)
       this.#rehearsed = true
     } else {
       this.#requireAwake()
       stream.launch(graph)
-    }
-  }
-
-  /** Until what `body` returns has settled, forwards are enqueued anew. One at a time. */
-  async suspended<T>(body: () => T | Promise<T>): Promise<T> {
-    this.#suspended = true
-    try {
-      return await body()
-    } finally {
-      this.#suspended = false
     }
   }
 

@@ -11,7 +11,8 @@ export interface EvaluatorOptions {
   readonly stream: Stream
   readonly offloader: Offloader
   readonly vocabSize: number
-  readonly graphDecision: GraphDecision
+  /** Asked once all host memory is there: the last of it may have turned out not to be pinned. */
+  readonly decideGraph: () => GraphDecision
 }
 
 /** Runs token sequences through the model, `maxRows` at a time, and waits without blocking. One caller at a time. */
@@ -21,10 +22,10 @@ export class Evaluator implements AsyncDisposable {
   readonly #decodeGraph: DecodeGraph
 
   private constructor(options: EvaluatorOptions, logits: HostBuffer) {
-    const { forward, offloader, stream, graphDecision } = options
+    const { forward, offloader, stream, decideGraph } = options
     this.#options = options
     this.#logits = logits
-    this.#decodeGraph = new DecodeGraph({ forward, offloader, stream, logits, decision: graphDecision })
+    this.#decodeGraph = new DecodeGraph({ forward, offloader, stream, logits, decision: decideGraph() })
   }
 
   static async create(options: EvaluatorOptions, signal?: AbortSignal): Promise<Evaluator> {
@@ -33,11 +34,6 @@ export class Evaluator implements AsyncDisposable {
 
   get graphDecision(): GraphDecision {
     return this.#decodeGraph.decision
-  }
-
-  /** Runs `body`; tokens that are decoded meanwhile are not replayed. One at a time. */
-  withoutReplays<T>(body: () => T | Promise<T>): Promise<T> {
-    return this.#decodeGraph.suspended(body)
   }
 
   /** Starts a new sequence. */

@@ -161,7 +161,7 @@ async function load(directory: string, options: LoadModelOptions, resources: Res
   // Bytes.
   const weights = { offloader, stream, signal, onProgress: (loadedBytes: number) => report('weights', loadedBytes) }
   if (checkpoint === undefined) await loadDummy(weights, dummySeed)
-  else await loadCheckpoint(weights, device, checkpoint)
+  else await loadCheckpoint(weights, checkpoint)
   await checkpoint?.dispose()
   report('post-process', plan.weightBytes)
   for (let layer = 0; layer < config.layers; layer++) {
@@ -171,10 +171,10 @@ async function load(directory: string, options: LoadModelOptions, resources: Res
   const modules = await offloader.postInit()
 
   const forward = new Forward({ config, offloader, modules, kernels, kvCache, workspace, stream })
-  const graphDecision = decideGraph({ device, pin: offloader.pin, backends, enforceEager })
   const { vocabSize } = config
+  const graph = () => decideGraph({ device, pin: offloader.pin, backends, enforceEager })
   const evaluator = resources.add(
-    await Evaluator.create({ forward, kvCache, workspace, stream, offloader, vocabSize, graphDecision }, signal),
+    await Evaluator.create({ forward, kvCache, workspace, stream, offloader, vocabSize, decideGraph: graph }, signal),
   )
   throwIfAborted(signal, 'loading the model')
   report('ready', plan.weightBytes)
@@ -199,14 +199,13 @@ function ownedParameters(offloader: Offloader): Map<string, Parameter> {
   return owned
 }
 
-async function loadCheckpoint(options: WeightsOptions, device: Device, checkpoint: Checkpoint): Promise<void> {
+async function loadCheckpoint(options: WeightsOptions, checkpoint: Checkpoint): Promise<void> {
   const { offloader, stream, signal, onProgress } = options
   await loadParameters({
     checkpoint,
     targets: Array.from(ownedParameters(offloader), ([tensorName, { tensor }]) => ({ tensorName, tensor })),
     stream,
-    device,
-    storage: offloader.pin.pin ? 'pinned' : 'pageable',
+    host: offloader.host,
     ...withSignal(signal),
     onProgress: ({ loadedBytes }) => onProgress(loadedBytes),
   })

@@ -43,14 +43,15 @@ export interface Model extends AsyncDisposable {
   readonly decodeGraph: GraphDecision
   /**
    * Bytes offloaded, resident and moved, checked by core against the device's own counters. `onloadedBytes` are those of
-   * forwards that were enqueued: what replays of the graph copy, `device.counters()` has.
+   * forwards that were enqueued: what replays of the graph copy, `device.counters()` has. Times of layers are those of the
+   * last token that was measured, replays included.
    */
   stats(): OffloaderStats
   /** What lies where and what a step costs, as `Offloader.explain`; `formatExplanation` makes a table of it. */
   explain(options?: ExplainOptions): Explanation
   /**
-   * As `Offloader.trace`. Tokens that are decoded in `body` are enqueued kernel by kernel, whatever `decodeGraph` says:
-   * replays are not traced.
+   * As `Offloader.trace`: every forward that is not replayed, and of the replayed graph the last token. To see each token,
+   * trace them one by one.
    */
   trace<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly events: readonly TraceEvent[] }>
   /**
@@ -131,7 +132,7 @@ export class LoadedModel implements Model {
   }
 
   trace<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly events: readonly TraceEvent[] }> {
-    return this.#offloader.trace(() => this.#context.evaluator.withoutReplays(body))
+    return this.#offloader.trace(body)
   }
 
   async logits(tokens: readonly number[], options: { readonly signal?: AbortSignal } = {}): Promise<Float32Array[]> {

@@ -2,6 +2,7 @@
 #include "api.hpp"
 
 #include <cstring>
+#include <limits>
 #include <string>
 
 #include "cuda/cuda_stream.hpp"
@@ -203,8 +204,12 @@ uint32_t node_count(spillway_graph* graph) {
   return graph ? static_cast<Graph*>(reinterpret_cast<Object*>(graph))->node_count() : 0;
 }
 
+uint64_t replays(spillway_stream* stream) {
+  return stream ? static_cast<Stream*>(reinterpret_cast<Object*>(stream))->replays()->load(std::memory_order_relaxed)
+                : 0;
+}
 constexpr spillway_graph_api kGraphApi = {
-    sizeof(spillway_graph_api), 0, begin_capture, end_capture, graph_launch, node_count};
+    sizeof(spillway_graph_api), 0, begin_capture, end_capture, graph_launch, node_count, replays};
 
 // ---- extension "virtual_memory" ----
 
@@ -250,6 +255,36 @@ spillway_status range_buffer(spillway_address_range* range, uint64_t offset, uin
 constexpr spillway_virtual_memory_api kVirtualMemoryApi = {
     sizeof(spillway_virtual_memory_api), 0, granularity, reserve, create_physical, map, unmap, range_buffer};
 
+// ---- extension "timing" ----
+
+spillway_status timestamp_create(spillway_device* device, spillway_timestamp** out, spillway_error* error) {
+  return guard(error, [&] {
+    check_out(out, "timestamp_create");
+    *out = opaque<spillway_timestamp>(as<Device>(device, "timestamp_create").create_timestamp());
+  });
+}
+spillway_status timestamp_record(spillway_timestamp* timestamp, spillway_stream* stream, spillway_error* error) {
+  return guard(error, [&] {
+    auto& target = as<Stream>(stream, "timestamp_record");
+    auto& source = as<Timestamp>(timestamp, "timestamp_record");
+    same_device(target, source, "timestamp_record");
+    target.record(source);
+  });
+}
+spillway_status timestamp_elapsed(spillway_timestamp* from, spillway_timestamp* to, double* out_ms,
+                                  spillway_error* error) {
+  return guard(error, [&] {
+    auto& earlier = as<Timestamp>(from, "timestamp_elapsed");
+    auto& later = as<Timestamp>(to, "timestamp_elapsed");
+    same_device(earlier, later, "timestamp_elapsed");
+    if (out_ms == nullptr) fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "timestamp_elapsed", "out_ms is NULL");
+    *out_ms = later.milliseconds_since(earlier).value_or(std::numeric_limits<double>::quiet_NaN());
+  });
+}
+
+constexpr spillway_timing_api kTimingApi = {sizeof(spillway_timing_api), 0, timestamp_create, timestamp_record,
+                                            timestamp_elapsed};
+
 // ---- extension "cuda" ----
 
 spillway_status cuda_info(spillway_device* device, spillway_cuda_info* out, spillway_error* error) {
@@ -286,6 +321,9 @@ const void* extension(spillway_device* device, const char* name, uint32_t min_st
   if (std::strcmp(name, SPILLWAY_EXTENSION_GRAPH) == 0 && kGraphApi.struct_size >= min_struct_size) return &kGraphApi;
   if (std::strcmp(name, SPILLWAY_EXTENSION_VIRTUAL_MEMORY) == 0 && kVirtualMemoryApi.struct_size >= min_struct_size) {
     return &kVirtualMemoryApi;
+  }
+  if (std::strcmp(name, SPILLWAY_EXTENSION_TIMING) == 0 && kTimingApi.struct_size >= min_struct_size) {
+    return &kTimingApi;
   }
   return nullptr;
 }

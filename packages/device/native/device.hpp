@@ -21,6 +21,7 @@ namespace spillway::device {
 
 class Stream;
 class Event;
+class Timestamp;
 class Buffer;
 class Graph;
 class AddressRange;
@@ -50,6 +51,7 @@ class Device : public Object {
   virtual std::string name() const = 0;
   virtual Stream* create_stream(uint32_t priority) = 0;
   virtual Event* create_event() = 0;
+  virtual Timestamp* create_timestamp() = 0;
   virtual Buffer* create_device_buffer(const DeviceAllocation& allocation) = 0;
   /// Host memory of what `allocation` has reserved. Takes as long as the system takes.
   virtual Buffer* create_host_buffer(uint32_t storage, uint64_t bytes, HostAllocation& allocation) = 0;
@@ -94,10 +96,28 @@ class Event : public Object {
   using Object::Object;
 };
 
+class Timestamp : public Object {
+ public:
+  using Object::Object;
+  /// Negative when this was reached first; none while one of the two is not reached. Both are of one device.
+  virtual std::optional<double> milliseconds_since(Timestamp& earlier) = 0;
+};
+
+/// Of a stream: launches, enqueued so far, of graphs that hold work of it.
+using ReplayCount = std::shared_ptr<std::atomic<uint64_t>>;
+
 class Graph : public Object {
  public:
   using Object::Object;
   virtual uint32_t node_count() const = 0;
+  /// Was launched once more.
+  void count_replay() const {
+    for (const ReplayCount& count : replays_) count->fetch_add(1, std::memory_order_relaxed);
+  }
+
+ protected:
+  /// Of the streams whose work it holds.
+  std::vector<ReplayCount> replays_;
 };
 
 /// The buffers are of the stream's device.
@@ -122,6 +142,7 @@ class Stream : public Object {
   /// Calls back when everything enqueued so far is done, or cannot be: the device is lost.
   virtual void notify(std::function<void(spillway_status)> done) = 0;
   virtual void record(Event& event) = 0;
+  virtual void record(Timestamp& timestamp) = 0;
   virtual void wait(Event& event, bool external) = 0;
   /// All of them or, when one is refused, none.
   virtual void copy(const std::vector<Copy>& copies) = 0;
@@ -130,6 +151,10 @@ class Stream : public Object {
   virtual void begin_capture() = 0;
   virtual Graph* end_capture() = 0;
   virtual void replay(Graph& graph) = 0;
+  const ReplayCount& replays() const { return replays_; }
+
+ private:
+  const ReplayCount replays_ = std::make_shared<std::atomic<uint64_t>>(0);
 };
 
 class PhysicalMemory : public Object {

@@ -65,6 +65,8 @@ export interface DeviceAddon {
     linkLatencySeconds: number,
     adversarialSeed: number | undefined,
     check: boolean,
+    pins: boolean,
+    unified: boolean,
   ): NativeHandle
   onSite(note: (site: number, pending: boolean) => void): void
   armFailure(device: NativeHandle, at: number, number: number): void

@@ -36,6 +36,7 @@ export {
   cudaStatus,
   type OpenDeviceOptions,
   openDevice,
+  type PretendedCapabilities,
   systemMemory,
 } from './open-device.js'
 export type { OrderChecker } from './order-checker.js'

@@ -27,7 +27,17 @@ export interface OpenDeviceOptions {
   readonly adversarialSeed?: number
   /** Host device: the first failure to inject; more through `device.failures`. */
   readonly injectFailure?: InjectedFailure
+  /**
+   * Host device: which machine it passes for, in what decides whether host memory is pinned. Default: it pins, and is
+   * none of the others. Without `pinnedMemory` there is no mapped memory either; with `unifiedMemory` kernels read any
+   * host memory in place.
+   */
+  readonly capabilities?: PretendedCapabilities
 }
+
+export type PretendedCapabilities = Partial<
+  Pick<DeviceCapabilities, 'pinnedMemory' | 'unifiedMemory' | 'confidentialComputing' | 'wsl'>
+>
 
 const optionNames = [
   'memoryLimitBytes',
@@ -37,7 +47,9 @@ const optionNames = [
   'check',
   'adversarialSeed',
   'injectFailure',
+  'capabilities',
 ] as const
+const pretendedNames = ['pinnedMemory', 'unifiedMemory', 'confidentialComputing', 'wsl'] as const
 
 /** What the NVIDIA driver shows. */
 export interface CudaStatus {
@@ -153,20 +165,43 @@ function openHostDevice(given: OpenDeviceOptions): NativeDevice {
   const latencySeconds = linkLatencyMs / 1000
   const rate = linkBytesPerSecond ?? 0
   const settings = resolveAllocatorSettings()
-  const handle = addon().openHost(memoryLimitBytes, threads, rate, latencySeconds, adversarialSeed, check)
+  const pretended = checkPretended(given.capabilities)
+  const { pinnedMemory = true, unifiedMemory = false } = pretended
+  const handle = addon().openHost(
+    memoryLimitBytes,
+    threads,
+    rate,
+    latencySeconds,
+    adversarialSeed,
+    check,
+    pinnedMemory,
+    unifiedMemory,
+  )
   addon().setDefaultSettings(handle, settings)
   const capabilities: DeviceCapabilities = {
-    pinnedMemory: true,
-    mappedMemory: true,
-    unifiedMemory: false,
-    confidentialComputing: false,
-    wsl: false,
+    pinnedMemory,
+    mappedMemory: pinnedMemory,
+    unifiedMemory,
+    confidentialComputing: pretended.confidentialComputing ?? false,
+    wsl: pretended.wsl ?? false,
     virtualMemory: true,
     graphs: true,
   }
   const device = new NativeDevice(handle, 'host', capabilities, check)
   if (failure !== undefined) device.failures.arm(failure)
   return device
+}
+
+function checkPretended(capabilities: PretendedCapabilities | undefined): PretendedCapabilities {
+  const pretended = readOptions(capabilities, 'capabilities', pretendedNames)
+  for (const [name, value] of Object.entries(pretended)) {
+    if (value === undefined || typeof value === 'boolean') continue
+    throw new SpillwayError(
+      'SPILLWAY_INVALID_ARGUMENT',
+      `capabilities.${name} is true or false, not ${printable(value)}`,
+    )
+  }
+  return pretended
 }
 
 function requireWithin(name: string, value: number, least: number, most: number, whole: boolean): void {

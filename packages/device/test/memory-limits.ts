@@ -8,19 +8,24 @@ import { addon } from '../src/addon.js'
 import type { NativeDevice } from '../src/index.js'
 import { expectCode } from './device-rig.js'
 
-/** Runs `body` while limits are read from these files, named from the root. */
+type SystemFiles = Readonly<Record<string, string | number>>
+
+/** Runs `body` while limits are read from these files, named from the root. `change` writes others in their place. */
 export async function withSystemFiles(
-  files: Readonly<Record<string, string | number>>,
-  body: () => Promise<void>,
+  files: SystemFiles,
+  body: (change: (files: SystemFiles) => void) => Promise<void>,
 ): Promise<void> {
   const root = mkdtempSync(join(tmpdir(), 'spillway-limits-'))
-  try {
+  const write = (files: SystemFiles): void => {
     for (const [name, text] of Object.entries(files)) {
       mkdirSync(dirname(join(root, name)), { recursive: true })
       writeFileSync(join(root, name), `${text}\n`)
     }
+  }
+  try {
+    write(files)
     addon().readMemoryLimitsFrom(root)
-    await body()
+    await body(write)
   } finally {
     addon().readMemoryLimitsFrom('')
     rmSync(root, { recursive: true })

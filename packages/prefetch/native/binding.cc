@@ -17,7 +17,6 @@ struct Instance {
 /// What JavaScript holds; `ring` is null after close.
 struct RingBox {
   std::unique_ptr<Ring> ring;
-  std::shared_ptr<TraceLog> trace;  // of the trace begun last
 };
 
 RingBox& box_of(const Napi::Value& value) {
@@ -77,10 +76,9 @@ Napi::Value start(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// begin(ring, stream)
+// begin(ring, stream): whether the forward is timed
 Napi::Value begin(const Napi::CallbackInfo& info) {
-  ring_of(info[0]).begin(stream_of(info[1]));
-  return info.Env().Undefined();
+  return Napi::Boolean::New(info.Env(), ring_of(info[0]).begin(stream_of(info[1])));
 }
 
 // before(ring, element)
@@ -137,33 +135,44 @@ Napi::Value element_counters(const Napi::CallbackInfo& info) {
   return result;
 }
 
-// trace(ring, on): begins anew, or ends
-Napi::Value trace(const Napi::CallbackInfo& info) {
-  Ring& ring = ring_of(info[0]);
-  const bool on = info[1].ToBoolean();
-  if (on) box_of(info[0]).trace = std::make_shared<TraceLog>();
-  ring.trace(on ? box_of(info[0]).trace : nullptr);
+// elementTimes(ring): milliseconds of link and of wait for each element, one after another; NaN: not measured
+Napi::Value element_times(const Napi::CallbackInfo& info) {
+  const std::vector<ElementTimes>& times = ring_of(info[0]).timer().times();
+  Napi::Float64Array result = Napi::Float64Array::New(info.Env(), 2 * times.size());
+  for (size_t i = 0; i < times.size(); ++i) {
+    result[2 * i] = times[i].link_ms;
+    result[2 * i + 1] = times[i].wait_ms;
+  }
+  return result;
+}
+
+// canTime(ring)
+Napi::Value can_time(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), ring_of(info[0]).timer().can_time());
+}
+
+// beginTrace(ring): anew
+Napi::Value begin_trace(const Napi::CallbackInfo& info) {
+  ring_of(info[0]).begin_trace();
   return info.Env().Undefined();
 }
 
-// mark(ring, kind, label): on the stream of the open forward
-Napi::Value mark(const Napi::CallbackInfo& info) {
-  ring_of(info[0]).mark(to_uint32(info[1], "kind"), to_uint32(info[2], "label"));
-  return info.Env().Undefined();
-}
-
-// takeMarks(ring): kind, label and milliseconds of each mark, one after another
-Napi::Value take_marks(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  const RingBox& box = box_of(info[0]);
-  const std::vector<TraceMark> marks = box.trace ? box.trace->take() : std::vector<TraceMark>{};
-  Napi::Float64Array result = Napi::Float64Array::New(env, 3 * marks.size());
+// endTrace(ring): kind, label and milliseconds of each mark, one after another
+Napi::Value end_trace(const Napi::CallbackInfo& info) {
+  const std::vector<TraceMark> marks = ring_of(info[0]).timer().end_trace();
+  Napi::Float64Array result = Napi::Float64Array::New(info.Env(), 3 * marks.size());
   for (size_t i = 0; i < marks.size(); ++i) {
     result[3 * i] = marks[i].kind;
     result[3 * i + 1] = marks[i].label;
     result[3 * i + 2] = marks[i].ms;
   }
   return result;
+}
+
+// mark(ring, kind, label): on the stream of the open forward
+Napi::Value mark(const Napi::CallbackInfo& info) {
+  ring_of(info[0]).mark(to_uint32(info[1], "kind"), to_uint32(info[2], "label"));
+  return info.Env().Undefined();
 }
 
 // gatherScatter(stream, tensors): each is [from, fromOffset, fromStride, to, toOffset, toStride, shape, elementBytes],
@@ -221,9 +230,11 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_function<rebuild>(env, exports, "rebuild");
   export_function<counters>(env, exports, "counters");
   export_function<element_counters>(env, exports, "elementCounters");
-  export_function<trace>(env, exports, "trace");
+  export_function<element_times>(env, exports, "elementTimes");
+  export_function<can_time>(env, exports, "canTime");
+  export_function<begin_trace>(env, exports, "beginTrace");
+  export_function<end_trace>(env, exports, "endTrace");
   export_function<mark>(env, exports, "mark");
-  export_function<take_marks>(env, exports, "takeMarks");
   export_function<gather_scatter_tensors>(env, exports, "gatherScatter");
   export_function<close>(env, exports, "close");
   return exports;

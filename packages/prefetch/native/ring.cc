@@ -4,12 +4,26 @@
 #include <utility>
 
 namespace spillway::prefetch {
+namespace {
+
+/// By element, whether it has its slot for itself, and is copied once, or shares it.
+std::vector<bool> sharing(size_t elements, size_t slots) {
+  std::vector<bool> shares(elements);
+  for (size_t i = 0; i < elements; ++i) shares[i] = i >= slots || i + slots < elements;
+  return shares;
+}
+
+}  // namespace
 
 Ring::Ring(const spillway_api* api, spillway_stream* copy_stream, const std::vector<RingElement>& elements,
            const std::vector<spillway_buffer*>& slots)
     : api_(api),
       copy_stream_(Reference<spillway_stream>::retain(api, copy_stream)),
-      device_(api->device_of(reinterpret_cast<spillway_object*>(copy_stream))) {
+      device_(api->device_of(reinterpret_cast<spillway_object*>(copy_stream))),
+      graphs_(static_cast<const spillway_graph_api*>(
+          api->extension(device_, SPILLWAY_EXTENSION_GRAPH, sizeof(spillway_graph_api)))),
+      shares_slot_(sharing(elements.size(), slots.size())),
+      timer_(api, device_, shares_slot_) {
   const size_t n = elements.size();
   if (slots.empty() || slots.size() > n || n >= kNoElement) {
     throw StatusError(SPILLWAY_STATUS_INVALID_ARGUMENT, "ring_create",
@@ -31,8 +45,7 @@ Ring::Ring(const spillway_api* api, spillway_stream* copy_stream, const std::vec
                             std::to_string(slab.bytes) + ", the slot " + std::to_string(slot.bytes));
     }
     // An element that has its slot for itself is copied once, before any capture.
-    const bool shares_slot = i >= slots.size() || i + slots.size() < n;
-    if (shares_slot && slab.storage == SPILLWAY_STORAGE_PAGEABLE) copies_can_be_captured_ = false;
+    if (shares_slot_[i] && slab.storage == SPILLWAY_STORAGE_PAGEABLE) copies_can_be_captured_ = false;
     elements_.push_back({Reference<spillway_buffer>::retain(api, elements[i].slab), bytes});
   }
   element_counters_.resize(n);
@@ -70,6 +83,17 @@ void Ring::check_capture_unchanged(const char* call) const {
                     "a capture began or ended within a forward; begin it before beginForward() and end it after end()");
 }
 
+// A replay begins and ends with first elements in the slots, as a forward does, but not with what is there within one:
+// neither has read what it should. What end() makes of the slots is right all the same.
+void Ring::check_not_replayed(const char* call) {
+  if (capturing_ || replays() == replays_) return;
+  replays_ = replays();
+  throw StatusError(
+      SPILLWAY_STATUS_CAPTURE, call,
+      "a graph that holds a forward was launched while another forward was open, and what either has read "
+      "is not known; launch it between forwards: end one first, and begin another for the layers behind it");
+}
+
 void Ring::start(spillway_stream* stream) {
   check_same_device("ring_start", stream);
   if (is_capturing(stream)) {
@@ -81,7 +105,7 @@ void Ring::start(spillway_stream* stream) {
   restore_first_elements();
 }
 
-void Ring::begin(spillway_stream* stream) {
+bool Ring::begin(spillway_stream* stream) {
   if (open_) {
     throw StatusError(SPILLWAY_STATUS_INVALID_ARGUMENT, "ring_begin", "a forward is open already; end it first");
   }
@@ -89,11 +113,14 @@ void Ring::begin(spillway_stream* stream) {
   const bool capturing = is_capturing(stream);
   if (capturing) begin_captured_account();
   order_after_earlier_forwards(stream, capturing);
+  marks_ = timer_.begin(capturing);
   stream_ = Reference<spillway_stream>::retain(api_, stream);
   capturing_ = capturing;
   copy_stream_joined_ = false;
+  replays_ = replays();
   open_ = true;
   ++counters_.forwards;
+  return marks_ != nullptr;
 }
 
 void Ring::begin_captured_account() {
@@ -148,24 +175,27 @@ void Ring::order_after_earlier_forwards(spillway_stream* stream, bool capturing)
 void Ring::before(uint32_t element) {
   check_element("ring_before", element);
   check_capture_unchanged("ring_before");
+  check_not_replayed("ring_before");
   Slot& slot = slot_of(element);
-  // Where there is nothing to wait for, a trace should not show that somebody waited for a microsecond.
-  const bool may_wait = copy_of(slot).element != element || !copy_of(slot).awaited;
-  if (may_wait) mark_on(stream_.get(), kTraceReached, element);
+  // Where there is nothing to wait for, nobody should be told that somebody waited for a microsecond.
+  const bool copied_once = capturing_ && !shares_slot_[element];
+  const bool may_wait = copy_of(slot).element != element || !(copy_of(slot).awaited || copied_once);
+  if (may_wait) mark_on(stream_.get(), kMarkReached, element);
   if (copy_of(slot).element != element) {
     ++counters_.demand_onloads;
     if (!capturing_) ++element_counters_[element].demand_onloads;
     onload(element);
   }
   await_copy(slot);
-  mark_on(stream_.get(), kTraceBegin, element);
+  mark_on(stream_.get(), kMarkBegin, element);
 }
 
 void Ring::after(uint32_t element) {
   check_element("ring_after", element);
   check_capture_unchanged("ring_after");
+  check_not_replayed("ring_after");
   const auto elements = static_cast<uint32_t>(elements_.size());
-  mark_on(stream_.get(), kTraceEnd, element);
+  mark_on(stream_.get(), kMarkEnd, element);
   const uint32_t next = next_element(element, elements, static_cast<uint32_t>(slots_.size()));
   if (copy_of(slot_of(next)).element != next) onload(next);
 }
@@ -182,10 +212,24 @@ void Ring::end(bool ok) {
     return;
   }
   if (restore_first_elements()) ++counters_.resets;
-  if (copy_stream_joined_) {
-    check(api_->event_record, join_.get(), copy_stream_.get());
-    check(api_->event_wait, join_.get(), stream_.get(), 0u);
+  if (copy_stream_joined_) join_copy_stream();
+  marks_ = nullptr;
+  if (ok) check_not_replayed("ring_end");
+}
+
+// What a replay copies for the next one it has to wait for itself: no work of a capture may be left behind. Its
+// elements are waited for one by one, in the order in which a forward copies them, so that the times say for which.
+void Ring::join_copy_stream() {
+  const size_t slots = slots_.size();
+  for (size_t i = 0; i < slots; ++i) {
+    Slot& slot = slots_[(elements_.size() + i) % slots];
+    if (slot.captured.awaited || slot.captured.before_capture) continue;
+    mark_on(stream_.get(), kMarkReached, slot.captured.element);
+    await_copy(slot);
+    mark_on(stream_.get(), kMarkJoined, slot.captured.element);
   }
+  check(api_->event_record, join_.get(), copy_stream_.get());
+  check(api_->event_wait, join_.get(), stream_.get(), 0u);
 }
 
 void Ring::rebuild(uint32_t slot, spillway_stream* stream) {
@@ -231,9 +275,9 @@ void Ring::onload(uint32_t element) {
   check(api_->event_record, fork, stream_.get());
   check(api_->event_wait, fork, copy_stream_.get(), 0u);
   copy_stream_joined_ = capturing_;
-  mark_on(copy_stream_.get(), kTraceCopyBegin, element);
+  mark_on(copy_stream_.get(), kMarkCopyBegin, element);
   enqueue_copy(element, copy_stream_.get());
-  mark_on(copy_stream_.get(), kTraceCopyEnd, element);
+  mark_on(copy_stream_.get(), kMarkCopyEnd, element);
   check(api_->event_record, last.done.get(), copy_stream_.get());
   last.element = element;
   last.awaited = false;
@@ -243,6 +287,15 @@ void Ring::onload(uint32_t element) {
   } else {
     count_onload(element);
   }
+}
+
+void Ring::begin_trace() {
+  if (is_capturing(stream_.get())) {
+    throw StatusError(
+        SPILLWAY_STATUS_CAPTURE, "ring_trace",
+        "the stream of the last forward is being captured; begin the trace before the capture, or after it");
+  }
+  timer_.begin_trace(stream_.get());
 }
 
 void Ring::mark(uint32_t kind, uint32_t label) {

@@ -9,7 +9,7 @@
 #include <spillway/abi.hpp>
 #include <vector>
 
-#include "trace_log.hpp"
+#include "forward_timer.hpp"
 
 namespace spillway::prefetch {
 
@@ -43,15 +43,6 @@ struct ElementCounters {
   uint64_t demand_onloads = 0;  // of those: begun only when the element was about to be read
 };
 
-/// Kinds of marks that a ring sets; their labels are elements.
-enum TraceKind : uint32_t {
-  kTraceReached = 0,    // everything before the element is done
-  kTraceBegin = 1,      // and its copy is there
-  kTraceEnd = 2,        // its kernels are done
-  kTraceCopyBegin = 3,  // its copy may begin
-  kTraceCopyEnd = 4,
-};
-
 /// One thread at a time. Methods only enqueue, and never block on the device. All throw StatusError. Keeps its buffers
 /// and streams until it is destroyed; work enqueued by then keeps what it needs itself.
 class Ring {
@@ -67,8 +58,10 @@ class Ring {
 
   /// A forward: begin, then before(i), the kernels that read element i, after(i), and so on, then end. Elements may be
   /// left out or come again; they do not nest. The stream may be another one each time, and may be in a capture that
-  /// lasts until after end().
-  void begin(spillway_stream* stream);
+  /// lasts until after end(). A graph that holds a forward may not be launched while one is open: both rely on what is
+  /// in the slots. Whichever call comes next throws then.
+  /// True: it is timed, so that the caller may set marks of its own.
+  bool begin(spillway_stream* stream);
   /// The stream's later work sees element i in its slot.
   void before(uint32_t element);
   /// What was enqueued on the stream until now is the last that reads element i; its slot gets the next one.
@@ -80,9 +73,11 @@ class Ring {
   /// Copies the slot's present element into it again, on `stream`: for when the device memory behind it was given up.
   void rebuild(uint32_t slot, spillway_stream* stream);
 
-  /// From now on, forwards outside of captures mark the log; null: no more.
-  void trace(std::shared_ptr<TraceLog> log) { trace_ = std::move(log); }
-  /// A mark of the caller's own on the stream of the open forward.
+  /// Who times its forwards.
+  ForwardTimer& timer() { return timer_; }
+  /// From where the stream of the last forward is now. Not in a capture: each replay would begin the trace again.
+  void begin_trace();
+  /// A mark of the caller's own on the stream of the open forward, if that is timed.
   void mark(uint32_t kind, uint32_t label);
 
   const RingCounters& counters() const { return counters_; }
@@ -123,21 +118,26 @@ class Ring {
   void check_element(const char* call, uint32_t element) const;
   void check_same_device(const char* call, spillway_stream* stream) const;
   void check_capture_unchanged(const char* call) const;
+  uint64_t replays() const { return graphs_ ? graphs_->replays(copy_stream_.get()) : 0; }
+  void check_not_replayed(const char* call);
   void begin_captured_account();
   void order_after_earlier_forwards(spillway_stream* stream, bool capturing);
   void await_copy(Slot& slot);
+  void join_copy_stream();
   void onload(uint32_t element);
   void enqueue_copy(uint32_t element, spillway_stream* stream);
   void count_onload(uint32_t element);
   void mark_on(spillway_stream* stream, uint32_t kind, uint32_t label) {
-    if (trace_ && !capturing_) trace_->mark(api_, stream, kind, label);
+    if (marks_) marks_->record(stream, kind, label);
   }
   /// True when a slot did not hold its first element.
   bool restore_first_elements();
 
   const spillway_api* const api_;
   const Reference<spillway_stream> copy_stream_;
-  spillway_device* const device_;  // kept by copy_stream_
+  spillway_device* const device_;           // kept by copy_stream_
+  const spillway_graph_api* const graphs_;  // null: the device has none
+  const std::vector<bool> shares_slot_;     // by element; else it is copied once
   std::vector<Element> elements_;
   std::vector<Slot> slots_;
   Event eager_fork_;  // the copy stream begins after this
@@ -149,9 +149,11 @@ class Ring {
   bool open_ = false;
   bool capturing_ = false;           // the forward began in a capture
   bool copy_stream_joined_ = false;  // that capture, in this forward
+  uint64_t replays_ = 0;             // of graphs with copies of this ring, when the forward began
   RingCounters counters_;
   std::vector<ElementCounters> element_counters_;
-  std::shared_ptr<TraceLog> trace_;  // null: nothing is marked
+  ForwardTimer timer_;
+  std::shared_ptr<ForwardMarks> marks_;  // of the open forward; null: it is not timed
 };
 
 }  // namespace spillway::prefetch

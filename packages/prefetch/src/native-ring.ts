@@ -38,19 +38,30 @@ export interface PrefetchAddon {
     slots: readonly unknown[],
   ): NativeRing
   start(ring: NativeRing, stream: unknown): void
-  begin(ring: NativeRing, stream: unknown): void
+  /** Returns whether the forward is timed: then the caller may set marks of its own. */
+  begin(ring: NativeRing, stream: unknown): boolean
   before(ring: NativeRing, element: number): void
   after(ring: NativeRing, element: number): void
   end(ring: NativeRing, ok: boolean): void
   rebuild(ring: NativeRing, slot: number, stream: unknown): void
   counters(ring: NativeRing): RingCounters
   elementCounters(ring: NativeRing): readonly ElementCounters[]
-  /** Begins a trace anew, or ends it: forwards outside of captures set marks. */
-  trace(ring: NativeRing, on: boolean): void
-  /** A mark on the stream of the open forward; `label`: of the caller's choosing. */
+  /**
+   * Milliseconds of link and of wait for each element, one after another, of the forward or replay measured last. NaN: not
+   * measured yet. Waits for nothing.
+   */
+  elementTimes(ring: NativeRing): Float64Array
+  /** False: its device takes no times. */
+  canTime(ring: NativeRing): boolean
+  /** Begins a trace anew: from now on every forward is timed. */
+  beginTrace(ring: NativeRing): void
+  /**
+   * Ends it. Of marks that were reached since, in order: kind, label, milliseconds. Those of forwards outside of captures,
+   * and of the last replay of each of the last captured forwards.
+   */
+  endTrace(ring: NativeRing): Float64Array
+  /** A mark on the stream of the open forward, if it is timed; `label`: an element's, or a number past them. */
   mark(ring: NativeRing, kind: number, label: number): void
-  /** Of marks that were reached since the last call, one after another: kind, label, milliseconds. */
-  takeMarks(ring: NativeRing): Float64Array
   close(ring: NativeRing): void
   /** One launch for a list of tensors; `gatherScatter` of tensor-moves says what is in them. */
   gatherScatter(stream: unknown, tensors: readonly (readonly unknown[])[]): void

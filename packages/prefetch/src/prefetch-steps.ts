@@ -7,6 +7,7 @@ import {
   type OffloaderSteps,
   type OffloadForecast,
   type OffloadStats,
+  onloadTimes,
   type PlacedModule,
   type Replacement,
   SpillwayError,
@@ -30,8 +31,8 @@ export class PrefetchSteps implements OffloaderSteps {
   readonly #placements = new Map<string, Placement>()
   #ring: Ring | undefined
   #ringElements: readonly Placement[] = []
-  /** While a trace is made: labels of the modules that are not in the ring, after its elements. */
-  #residentLabels: ReadonlyMap<string, number> | undefined
+  /** Labels of the modules that are not in the ring: they follow its elements. */
+  readonly #residentLabels = new Map<string, number>()
   /** Position in the ring of every module with parameters on the host. */
   readonly #ringIndices = new Map<string, number>()
 
@@ -86,6 +87,8 @@ export class PrefetchSteps implements OffloaderSteps {
     this.#ring = await Ring.open(this.#addon, this.#context, slabs, slotBytes)
     this.#ringElements = offloaded
     for (const [index, { spec }] of offloaded.entries()) this.#ringIndices.set(spec.name, index)
+    const resident = [...this.#placements.keys()].filter((name) => !this.#ringIndices.has(name))
+    for (const [i, name] of resident.entries()) this.#residentLabels.set(name, offloaded.length + i)
     return [...this.#placements].map(([name, placement]) => {
       const index = this.#ringIndices.get(name)
       return placement.placed(index === undefined ? undefined : this.#ring!.slotOf(index))
@@ -97,36 +100,34 @@ export class PrefetchSteps implements OffloaderSteps {
     if (ring === undefined) return { before() {}, after() {}, end() {} }
     const indices = this.#ringIndices
     const resident = this.#residentLabels
-    ring.begin(stream)
+    const timed = ring.begin(stream)
     return {
       before(module) {
         const index = indices.get(module)
         if (index !== undefined) ring.before(index)
-        else if (resident !== undefined) ring.mark(traceKind.begin, resident.get(module)!)
+        else if (timed) ring.mark(traceKind.begin, resident.get(module)!)
       },
       after(module) {
         const index = indices.get(module)
         if (index !== undefined) ring.after(index)
-        else if (resident !== undefined) ring.mark(traceKind.end, resident.get(module)!)
+        else if (timed) ring.mark(traceKind.end, resident.get(module)!)
       },
       end: (ok) => ring.end(ok),
     }
   }
 
-  readonly tracer: ForwardTracer = {
-    start: () => {
-      const resident = [...this.#placements.keys()].filter((name) => !this.#ringIndices.has(name))
-      this.#residentLabels = new Map(resident.map((name, i) => [name, this.#ringElements.length + i]))
-      this.#ring?.trace(true)
-    },
+  get tracer(): ForwardTracer | undefined {
+    return this.#ring?.canTime === true ? this.#tracer : undefined
+  }
+
+  readonly #tracer: ForwardTracer = {
+    start: () => this.#ring?.beginTrace(),
     stop: () => {
-      const resident = [...(this.#residentLabels?.keys() ?? [])].map((name) => ({ name }))
-      this.#residentLabels = undefined
-      this.#ring?.trace(false)
       const offloaded = this.#ringElements.map(({ spec, offloaded }) => {
         return { name: spec.name, bytes: offloaded!.buffer.bytes }
       })
-      return eventsOfMarks(this.#ring?.takeMarks() ?? new Float64Array(), [...offloaded, ...resident])
+      const resident = [...this.#residentLabels.keys()].map((name) => ({ name }))
+      return eventsOfMarks(this.#ring?.endTrace() ?? new Float64Array(), [...offloaded, ...resident])
     },
   }
 
@@ -140,9 +141,12 @@ export class PrefetchSteps implements OffloaderSteps {
     const ring = this.#ring
     if (ring === undefined) return { offloadedBytes, residentBytes, slotBytes: 0, onloadedBytes: 0 }
     const { onloadedBytes, ...counters } = ring.counters
+    const times = ring.elementTimes
     const modules = ring.elementCounters.map((counts, i): ModuleOnloads => {
       const { spec, offloaded } = this.#ringElements[i]!
-      return { module: spec.name, bytes: offloaded!.buffer.bytes, ...counts }
+      const counted = { module: spec.name, bytes: offloaded!.buffer.bytes, ...counts }
+      const linkMs = times[2 * i]!
+      return Number.isNaN(linkMs) ? counted : { ...counted, ...onloadTimes(linkMs, times[2 * i + 1]!) }
     })
     const onloads = { ...counters, modules }
     return { offloadedBytes, residentBytes, slotBytes: ring.slotBytes, onloadedBytes, onloads }

@@ -1,7 +1,7 @@
 import type { TraceEvent } from '@spillway/core'
 
-/** Kinds of marks, as in native/ring.hpp. */
-export const traceKind = { reached: 0, begin: 1, end: 2, copyBegin: 3, copyEnd: 4 } as const
+/** Kinds of marks, as in native/forward_marks.hpp. */
+export const traceKind = { reached: 0, begin: 1, end: 2, copyBegin: 3, copyEnd: 4, joined: 5 } as const
 
 /** What a label of a mark stands for. */
 export interface TracedModule {
@@ -22,7 +22,8 @@ export function eventsOfMarks(marks: Float64Array, modules: readonly TracedModul
     const key = keyOf(beginKind, label)
     const startMs = sinceMs.get(key)
     sinceMs.delete(key)
-    if (startMs === undefined || endMs <= startMs) return
+    // Two marks with nothing between them may have one time: nobody waited.
+    if (startMs === undefined || (lane === 'wait' && endMs === startMs)) return
     const { name: module, bytes } = modules[label]!
     events.push({ lane, module, startMs, endMs, ...(lane === 'copy' && bytes !== undefined ? { bytes } : {}) })
   }
@@ -30,7 +31,7 @@ export function eventsOfMarks(marks: Float64Array, modules: readonly TracedModul
     const kind = marks[i]!
     const label = marks[i + 1]!
     const ms = marks[i + 2]!
-    if (kind === traceKind.begin) end('wait', traceKind.reached, label, ms)
+    if (kind === traceKind.begin || kind === traceKind.joined) end('wait', traceKind.reached, label, ms)
     else if (kind === traceKind.end) end('compute', traceKind.begin, label, ms)
     else if (kind === traceKind.copyEnd) end('copy', traceKind.copyBegin, label, ms)
     sinceMs.set(keyOf(kind, label), ms)

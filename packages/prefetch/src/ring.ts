@@ -74,20 +74,32 @@ export class Ring {
     return this.#addon.elementCounters(this.#native)
   }
 
-  trace(on: boolean): void {
-    this.#addon.trace(this.#native, on)
+  /** Milliseconds of link and of wait for each element, one after another; NaN: not measured yet. */
+  get elementTimes(): Float64Array {
+    return this.#addon.elementTimes(this.#native)
+  }
+
+  /** False: its device takes no times. */
+  get canTime(): boolean {
+    return this.#addon.canTime(this.#native)
+  }
+
+  beginTrace(): void {
+    this.#addon.beginTrace(this.#native)
+  }
+
+  /** Marks for `eventsOfMarks`. */
+  endTrace(): Float64Array {
+    return this.#addon.endTrace(this.#native)
   }
 
   mark(kind: number, label: number): void {
     this.#addon.mark(this.#native, kind, label)
   }
 
-  takeMarks(): Float64Array {
-    return this.#addon.takeMarks(this.#native)
-  }
-
-  begin(stream: Stream): void {
-    this.#addon.begin(this.#native, handleOf(stream))
+  /** Returns whether the forward is timed. */
+  begin(stream: Stream): boolean {
+    return this.#addon.begin(this.#native, handleOf(stream))
   }
 
   before(index: number): void {

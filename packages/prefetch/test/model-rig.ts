@@ -3,6 +3,7 @@ import {
   type BackendContext,
   contiguousStride,
   extentBytes,
+  type HostBuffer,
   type MemorySource,
   type ModuleSpec,
   type OffloaderSteps,
@@ -87,6 +88,11 @@ export async function withSteps(
   }
 }
 
+/** Host memory that every device has, at full speed where there is such. */
+export function stagingOn(device: NativeDevice, bytes: number): Promise<HostBuffer> {
+  return device.allocateHost(bytes, { storage: device.capabilities.pinnedMemory ? 'pinned' : 'pageable' })
+}
+
 /** A number that says which module and parameter bytes belong to. */
 export function seedOf(module: string, name: string): number {
   return [...`${module}.${name}`].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) & 0xff, 7)
@@ -110,7 +116,7 @@ async function write(
 ): Promise<void> {
   if (bytes.length === 0) return
   if (buffer.kind === 'host-buffer') return buffer.write(bytes, offset)
-  await using staging = await device.allocateHost(bytes.length, { storage: 'pinned' })
+  await using staging = await stagingOn(device, bytes.length)
   staging.write(bytes)
   stream.copy(buffer, staging, { toOffset: offset, bytes: bytes.length })
   await stream.synchronize()
@@ -124,7 +130,7 @@ export async function tensorBytes(
 ): Promise<Uint8Array> {
   const bytes = extentBytes(layout)
   if (buffer.kind === 'host-buffer') return buffer.read(offset, bytes)
-  await using host = await device.allocateHost(bytes, { storage: 'pinned' })
+  await using host = await stagingOn(device, bytes)
   stream.copy(host, buffer, { fromOffset: offset, bytes })
   await stream.synchronize()
   return host.read()
@@ -137,7 +143,7 @@ export async function readParameters(
   steps: Pick<OffloaderSteps, 'beginForward'>,
   stream: Stream,
 ): Promise<void> {
-  const host = await device.allocateHost(64 * 1024, { storage: 'pinned' })
+  const host = await stagingOn(device, 64 * 1024)
   const checks: (() => void)[] = []
   let used = 0
   const forward = steps.beginForward(stream)

@@ -30,6 +30,8 @@ export type Action =
       readonly stream: number | undefined
       readonly times: number
     }
+  /** A replay where none belongs: before visit number `at` of an open forward. */
+  | { readonly do: 'replay within'; readonly forward: RandomForward; readonly graph: number; readonly at: number }
   /** Writes new bytes to host slabs, once everything is done. */
   | { readonly do: 'rewrite'; readonly modules: readonly string[] }
   | { readonly do: 'wait'; readonly stream: number }
@@ -136,7 +138,11 @@ function randomActions(random: Random, placeable: Placeable, streamCount: number
   const actions: Action[] = []
   const next = (): Action => {
     const kind = random.below(100)
-    if (kind < 45) return { do: 'forward', forward: forward() }
+    if (kind < 38) return { do: 'forward', forward: forward() }
+    if (kind < 45) {
+      const { fails: _, ...whole } = forward()
+      return { do: 'replay within', forward: whole, graph: random.below(4), at: random.below(whole.visits.length + 1) }
+    }
     if (kind < 62) return { do: 'capture', forwards: Array.from({ length: random.chance(20) ? 2 : 1 }, forward) }
     if (kind < 82) {
       const stream = random.chance(30) ? random.below(streamCount) : undefined

@@ -20,6 +20,7 @@ export const kinds = [
   'captures',
   'refused captures',
   'replays',
+  'refused replays',
   'failed forwards',
   'rewrites',
   'replacements',
@@ -96,6 +97,7 @@ class RandomRun {
     if (action.do === 'forward') this.#forward(action.forward)
     else if (action.do === 'capture') await this.#capture(action.forwards)
     else if (action.do === 'replay') this.#replay(action)
+    else if (action.do === 'replay within') await this.#replayWithin(action)
     else if (action.do === 'rewrite') await this.#rewrite(action.modules)
     else if (action.do === 'wait') await this.#streams[action.stream % this.#streams.length]!.synchronize()
     else await this.#settle()
@@ -136,14 +138,23 @@ class RandomRun {
     return this.#device.allocate(bytes, { tag: 'log' })
   }
 
-  /** Enqueues a forward whose reads go to the log from byte `at` on; returns where they end. */
-  #enqueue(forward: RandomForward, log: DeviceBuffer, at: number): number {
+  /**
+   * Enqueues a forward whose reads go to the log from byte `at` on; returns where they end. `within` comes before one of
+   * its visits.
+   */
+  #enqueue(
+    forward: RandomForward,
+    log: DeviceBuffer,
+    at: number,
+    within?: { readonly graph: Graph; readonly at: number },
+  ): number {
     const { visits, fails } = forward
     const stream = this.#streams[forward.stream]!
     const broken = new Error('the engine fails')
     try {
       this.#loaded.offloader.forward(stream, (scope) => {
         for (const [i, { module, reads }] of visits.entries()) {
+          if (within?.at === i) stream.launch(within.graph)
           scope.before(module)
           const reader = reads === 'fork' ? this.#helper : stream
           if (reads === 'fork') this.#order(stream, reader)
@@ -224,6 +235,30 @@ class RandomRun {
     if (stream !== last) this.#order(stream, last)
     this.#ran = stream
     this.#capturedSince = false
+  }
+
+  async #replayWithin({ forward, graph, at }: Extract<Action, { do: 'replay within' }>): Promise<void> {
+    const capture = this.#captures[graph % this.#captures.length]
+    // Behind the last visit it would be found when the forward cannot be ended, which ends the offloader too.
+    const visit = forward.visits.findIndex(({ module }, i) => i >= at && this.#slots.has(module))
+    if (capture === undefined || visit < 0) return this.#forward(forward)
+    const alone = new SlotModel(this.#slots.elements, this.#case.config.prefetchStep, this.#slots.versions)
+    const first = alone.copies
+    for (const captured of capture.forwards) alone.forward(captured, () => [])
+    const moves = alone.copies > first
+    const log = this.#logFor([forward])
+    const enqueue = (): number => this.#enqueue(forward, log, 0, { graph: capture.graph, at })
+    if (moves) await failure('SPILLWAY_CAPTURE', enqueue)
+    else enqueue()
+    this.#last = this.#streams[forward.stream]!
+    this.#ran = this.#last
+    this.#capturedSince = false
+    const visits = moves ? forward.visits.slice(0, at) : forward.visits
+    this.#expect('a forward with a replay within', log, [{ ...forward, visits }])
+    const before = this.#slots.copiedBytes
+    for (const captured of capture.forwards) this.#slots.forward(captured, () => [])
+    this.#replayedBytes += this.#slots.copiedBytes - before
+    if (moves) this.#sums['refused replays']++
   }
 
   /** Notes down what the forwards must have read into the log; the account of the slots goes on. */

@@ -138,6 +138,21 @@ describe('a captured forward', () => {
     })
   })
 
+  it('waits for a copy of before it once, however often its element is read', async () => {
+    await onDevice({}, async (device) => {
+      await using rig = await RingRig.open(device)
+      const ring = rig.ring(3, 3)
+      const nodes = async (order: readonly number[]): Promise<number> => {
+        await using graph = capture(rig, ring, order, 3)
+        return graph.nodeCount
+      }
+      const each = await nodes([0, 1, 2])
+      const again = (await nodes([0, 1, 2, 0])) - each
+      expect(await nodes([0, 1, 2, 0, 1, 0])).toBe(each + 3 * again)
+      expect(each).toBe(3 * again + 3)
+    })
+  })
+
   it('that is dropped changes nothing: what it would have copied is not taken for copied', async () => {
     await onDevice({ check: false }, async (device) => {
       await using rig = await RingRig.open(device)

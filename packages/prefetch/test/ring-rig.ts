@@ -1,7 +1,7 @@
 // The native ring alone, over a real device: slabs whose bytes say which element they are, and kernels that note what
 // they read.
 import type { DeviceBuffer, HostBuffer, Stream } from '@spillway/core'
-import { handleOf, type NativeDevice } from '@spillway/device'
+import { handleOf, type NativeDevice, type NativeStream } from '@spillway/device'
 import { expect } from 'vitest'
 import { loadAddon, type NativeRing, type PrefetchAddon, type RingCounters } from '../src/native-ring.js'
 import { pattern } from './device-rig.js'
@@ -14,8 +14,8 @@ const slotBytes = 160
 export class RingRig implements AsyncDisposable {
   readonly device: NativeDevice
   readonly addon: PrefetchAddon
-  readonly compute: Stream
-  readonly copyStream: Stream
+  readonly compute: NativeStream
+  readonly copyStream: NativeStream
   readonly #slabs: HostBuffer[]
   readonly #slots: DeviceBuffer[]
   readonly #log: DeviceBuffer

@@ -26,6 +26,11 @@ export class SlotModel {
     this.#restore()
   }
 
+  /** Whether the module passes through a slot. */
+  has(module: string): boolean {
+    return this.elements.some(({ name }) => name === module)
+  }
+
   get slotBytes(): number {
     return slotBytes(this.elements, this.slotCount)
   }

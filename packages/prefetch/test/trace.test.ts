@@ -1,4 +1,13 @@
-import { chromeTrace, configure, createOffloader, none, type Offloader, type TraceEvent, timesOf } from '@spillway/core'
+import {
+  chromeTrace,
+  configure,
+  createOffloader,
+  type Graph,
+  none,
+  type Offloader,
+  type TraceEvent,
+  timesOf,
+} from '@spillway/core'
 import type { NativeDevice, OpenDeviceOptions } from '@spillway/device'
 import { describe, expect, it } from 'vitest'
 import prefetch from '../src/index.js'
@@ -106,12 +115,12 @@ describe('a trace', () => {
     })
   })
 
-  it('leaves out what is captured and replayed, and everything after it', async () => {
-    await withModel({}, async (offloader, forward, device) => {
+  it('has the last replay of a graph that was made in it, and nothing of what was only captured', async () => {
+    await withModel({ linkBytesPerSecond: 10 ** 5 }, async (offloader, forward, device) => {
       forward()
       await offloader.settledStats()
       const stream = device.createStream()
-      const { result: graph, events } = await offloader.trace(() => {
+      const capture = (): Graph => {
         stream.beginCapture()
         offloader.forward(stream, (scope) => {
           for (const module of modules) {
@@ -119,15 +128,46 @@ describe('a trace', () => {
             scope.after(module)
           }
         })
-        const captured = stream.endCapture()
-        stream.launch(captured)
-        return captured
+        return stream.endCapture()
+      }
+      const { result: graph, events: captured } = await offloader.trace(capture)
+      expect(captured).toEqual([])
+      stream.launch(graph)
+      await stream.synchronize()
+      expect((await offloader.trace(() => undefined)).events).toEqual([])
+
+      const { events } = await offloader.trace(() => {
+        for (let i = 0; i < 3; i++) stream.launch(graph)
       })
-      expect(events).toEqual([])
+      const of = (lane: TraceEvent['lane']): TraceEvent[] => events.filter((event) => event.lane === lane)
+      expect(of('compute').map(({ module }) => module)).toEqual(modules)
+      // Five layers through two slots: each is copied again.
+      expect(of('copy').map(({ module }) => module)).toEqual([2, 3, 4, 1, 0].map((i) => `layers.${i}`))
+      for (const { module, bytes, startMs, endMs } of of('copy')) {
+        expect(endMs - startMs, module).toBeGreaterThanOrEqual(bytes! / 100 - 0.001)
+      }
+      // The forward after it follows it, and has times of its own.
+      const both = await offloader.trace(() => {
+        stream.launch(graph)
+        forward()
+      })
+      expect(both.events.filter(({ lane }) => lane === 'compute').map(({ module }) => module)).toEqual([
+        ...modules,
+        ...modules,
+      ])
       await graph.dispose()
-      forward()
-      const again = await offloader.trace(forward)
-      expect(again.events.filter(({ lane }) => lane === 'compute')).toHaveLength(modules.length)
+      await stream.dispose()
+    })
+  })
+
+  it('cannot begin while the stream of the last forward is being captured', async () => {
+    await withModel({}, async (offloader, forward, device) => {
+      const stream = device.createStream()
+      offloader.forward(stream, () => undefined)
+      stream.beginCapture()
+      await failure('SPILLWAY_CAPTURE', () => offloader.trace(() => undefined))
+      await stream.endCapture().dispose()
+      expect((await offloader.trace(forward)).events.length).toBeGreaterThan(0)
       await stream.dispose()
     })
   })

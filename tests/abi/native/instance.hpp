@@ -10,6 +10,7 @@ struct Instance {
   const spillway_api* api = nullptr;
   spillway::Reference<spillway_buffer> kept;
   spillway::Reference<spillway_graph> graph;
+  std::vector<spillway::Reference<spillway_timestamp>> timestamps;
 };
 
 inline Instance& instance(Napi::Env env) { return *env.GetInstanceData<Instance>(); }

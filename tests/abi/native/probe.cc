@@ -132,8 +132,61 @@ Napi::Value replay(const Napi::CallbackInfo& info) {
   check(graph_api(info, stream)->launch, instance(info.Env()).graph.get(), stream);
   return info.Env().Undefined();
 }
+// replays(stream): launches of graphs that hold work of it
+Napi::Value replays(const Napi::CallbackInfo& info) {
+  auto* stream = stream_of(info[0]);
+  return Napi::Number::New(info.Env(), static_cast<double>(graph_api(info, stream)->replays(stream)));
+}
 Napi::Value drop_graph(const Napi::CallbackInfo& info) {
   instance(info.Env()).graph = {};
+  return info.Env().Undefined();
+}
+
+const spillway_timing_api* timing_api(const Napi::CallbackInfo& info, spillway_device* device) {
+  const void* table = api(info)->extension(device, SPILLWAY_EXTENSION_TIMING, sizeof(spillway_timing_api));
+  return static_cast<const spillway_timing_api*>(table);
+}
+spillway_timestamp* timestamp_of(const Napi::CallbackInfo& info, size_t argument) {
+  return instance(info.Env()).timestamps.at(spillway::to_uint32(info[argument], "timestamp")).get();
+}
+// createTimestamp(device): the timestamp stays here; returns its number
+Napi::Value create_timestamp(const Napi::CallbackInfo& info) {
+  spillway_timestamp* timestamp = nullptr;
+  check(timing_api(info, device_of(info[0]))->create, device_of(info[0]), &timestamp);
+  auto& all = instance(info.Env()).timestamps;
+  all.push_back(Reference<spillway_timestamp>::adopt(api(info), timestamp));
+  return Napi::Number::New(info.Env(), static_cast<double>(all.size() - 1));
+}
+// recordTimestamp(number, stream)
+Napi::Value record_timestamp(const Napi::CallbackInfo& info) {
+  auto* stream = stream_of(info[1]);
+  spillway_device* device = api(info)->device_of(reinterpret_cast<spillway_object*>(stream));
+  check(timing_api(info, device)->record, timestamp_of(info, 0), stream);
+  return info.Env().Undefined();
+}
+// elapsedMs(device, from, to): NaN for not yet
+Napi::Value elapsed_ms(const Napi::CallbackInfo& info) {
+  double ms = 0;
+  check(timing_api(info, device_of(info[0]))->elapsed, timestamp_of(info, 1), timestamp_of(info, 2), &ms);
+  return Napi::Number::New(info.Env(), ms);
+}
+// hostileTiming(device, stream, timestamp): statuses of calls that break the rules in ways the table must survive
+Napi::Value hostile_timing(const Napi::CallbackInfo& info) {
+  const spillway_timing_api* timing = timing_api(info, device_of(info[0]));
+  auto* timestamp = timestamp_of(info, 2);
+  double ms = 0;
+  const spillway_status statuses[] = {
+      timing->create(device_of(info[0]), nullptr, nullptr),    timing->create(nullptr, &timestamp, nullptr),
+      timing->record(nullptr, stream_of(info[1]), nullptr),    timing->record(timestamp, nullptr, nullptr),
+      timing->elapsed(nullptr, timestamp, &ms, nullptr),       timing->elapsed(timestamp, nullptr, &ms, nullptr),
+      timing->elapsed(timestamp, timestamp, nullptr, nullptr),
+  };
+  Napi::Array result = Napi::Array::New(info.Env());
+  for (spillway_status status : statuses) result.Set(result.Length(), Napi::Number::New(info.Env(), status));
+  return result;
+}
+Napi::Value drop_timestamps(const Napi::CallbackInfo& info) {
+  instance(info.Env()).timestamps.clear();
   return info.Env().Undefined();
 }
 
@@ -232,6 +285,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Instance());
   spillway::export_function<attach>(env, exports, "attach");
   spillway::export_function<make_table>(env, exports, "makeTable");
+  spillway::export_function<table_without_timing>(env, exports, "tableWithoutTiming");
   spillway::export_function<make_box>(env, exports, "makeBox");
   spillway::export_function<saxpy>(env, exports, "saxpy");
   spillway::export_function<cover>(env, exports, "cover");
@@ -245,7 +299,13 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   spillway::export_function<begin_capture>(env, exports, "beginCapture");
   spillway::export_function<end_capture>(env, exports, "endCapture");
   spillway::export_function<replay>(env, exports, "replay");
+  spillway::export_function<replays>(env, exports, "replays");
   spillway::export_function<drop_graph>(env, exports, "dropGraph");
+  spillway::export_function<create_timestamp>(env, exports, "createTimestamp");
+  spillway::export_function<record_timestamp>(env, exports, "recordTimestamp");
+  spillway::export_function<elapsed_ms>(env, exports, "elapsedMs");
+  spillway::export_function<hostile_timing>(env, exports, "hostileTiming");
+  spillway::export_function<drop_timestamps>(env, exports, "dropTimestamps");
   spillway::export_function<fail_with_error>(env, exports, "failWithError");
   spillway::export_function<touch>(env, exports, "touch");
   spillway::export_function<address>(env, exports, "address");

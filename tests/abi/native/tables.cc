@@ -1,6 +1,21 @@
 #include "tables.hpp"
 
+#include <cstring>
+
+#include "instance.hpp"
+
 namespace abi_probe {
+namespace {
+
+// What JavaScript attached, for the table below, which has the life of the process as every table has.
+const spillway_api* whole = nullptr;
+
+const void* extension_but_timing(spillway_device* device, const char* name, uint32_t min_struct_size) {
+  if (name && std::strcmp(name, SPILLWAY_EXTENSION_TIMING) == 0) return nullptr;
+  return whole->extension(device, name, min_struct_size);
+}
+
+}  // namespace
 
 Napi::Value make_table(const Napi::CallbackInfo& info) {
   auto* table = new spillway_api{};
@@ -10,6 +25,15 @@ Napi::Value make_table(const Napi::CallbackInfo& info) {
   auto external =
       Napi::External<spillway_api>::New(info.Env(), table, [](Napi::BasicEnv, spillway_api* dead) { delete dead; });
   if (info[3].ToBoolean()) external.TypeTag(&spillway::kApiTag);
+  return external;
+}
+
+Napi::Value table_without_timing(const Napi::CallbackInfo& info) {
+  whole = api(info);
+  static spillway_api table = *whole;
+  table.extension = extension_but_timing;
+  auto external = Napi::External<spillway_api>::New(info.Env(), &table);
+  external.TypeTag(&spillway::kApiTag);
   return external;
 }
 

@@ -4,6 +4,7 @@ import { Engine } from '../engine.js'
 import { eachFailure, type FailureSource } from '../failures.js'
 import { layerSpecs, model } from '../model.js'
 import type { Subject } from '../subject.js'
+import { capture, replayOnce } from './graph-tests.js'
 import { checkParameters, replacementTensor } from './replacement-tests.js'
 
 /** A call, broken off at every place where the device can fail, one after another. */
@@ -172,6 +173,31 @@ export const faultTests: readonly FaultTest[] = [
         },
         ['unjoined-fork'],
       )
+    },
+  },
+  {
+    name: 'a replay',
+    level: 1,
+    needs: 'graphs',
+    everywhere: true,
+    async run(subject, source) {
+      const strikes = await eachFailure(subject, source, async ({ rig, backend, attempt }) => {
+        const engine = await Engine.open(rig, { backends: [backend], specs: model(subject.layers) })
+        engine.allowOtherCopies()
+        const { graph, reading } = await capture(rig, engine)
+        reading.clear()
+        const error = await attempt(async () => {
+          rig.compute.launch(graph)
+          await rig.compute.synchronize()
+        })
+        await rig.compute.synchronize()
+        if (error === undefined) reading.check('a replay that got over a failure')
+        // The graph is what it was, and so is what it relies on.
+        await engine.forward({ order: [...engine.order].reverse(), what: 'the forward after a replay that failed' })
+        await replayOnce(rig, graph, reading, 'the replay after one that failed')
+        await engine.finish()
+      })
+      ensureAtLeast(strikes, 1, 'failures of a replay')
     },
   },
   {

@@ -90,6 +90,86 @@ const captured: readonly RigTest[] = [
     },
   },
   {
+    name: 'a step in pieces, captured and not, each a forward of its own, with no wait between them',
+    level: 1,
+    async run(rig, subject) {
+      const engine = await openForGraphs(rig, subject)
+      const { order } = engine
+      const third = Math.ceil(order.length / 3)
+      const parts = [order.slice(0, third), order.slice(third, 2 * third), order.slice(2 * third)]
+      const pieces = []
+      for (const part of parts) {
+        // What this leaves behind at the capture is not there at the replays.
+        await engine.forward({ order: part, what: `a forward of ${part.join(' ')} before its capture` })
+        pieces.push({ part, ...(await capture(rig, engine, part)) })
+      }
+      // Which pieces are replayed: the middle one, the others, all of them, none.
+      for (const replayed of [[1], [0, 2], [0, 1, 2], [], [1]]) {
+        for (const { reading } of pieces) reading.clear()
+        for (const [i, { reading, graph }] of pieces.entries()) {
+          if (replayed.includes(i)) rig.compute.launch(graph)
+          else engine.offloader.forward(rig.compute, (scope) => reading.enqueue(scope, rig.compute))
+        }
+        await rig.compute.synchronize()
+        for (const [i, { reading, part }] of pieces.entries()) {
+          reading.check(`a step with pieces ${replayed.join(' and ')} replayed: piece ${i}, ${part.join(' ')}`)
+        }
+      }
+      await engine.forward({ what: 'a forward after the pieces' })
+      await engine.finish()
+    },
+  },
+  {
+    name: 'a graph that was disposed, and its forward captured again',
+    level: 1,
+    async run(rig, subject) {
+      const engine = await openForGraphs(rig, subject)
+      for (let round = 1; round <= 3; round++) {
+        const { graph, reading } = await capture(rig, engine)
+        await replayOnce(rig, graph, reading, `the replay of capture ${round}`)
+        // Once more, and disposed before it is done.
+        reading.clear()
+        rig.compute.launch(graph)
+        await graph.dispose()
+        await rig.compute.synchronize()
+        reading.check(`the replay of capture ${round} whose graph was disposed`)
+        await engine.forward({ what: `the forward after the graph of capture ${round} was disposed` })
+      }
+      await engine.finish()
+    },
+  },
+  {
+    name: 'a graph that is replayed on another stream than it was captured on',
+    level: 1,
+    async run(rig, subject) {
+      const engine = await openForGraphs(rig, subject)
+      const { graph, reading } = await capture(rig, engine)
+      const other = rig.keep(rig.device.createStream())
+      for (const order of [engine.order, [...engine.order].reverse()]) {
+        reading.clear()
+        other.launch(graph)
+        // The caller orders replays on streams that the backend does not know of.
+        await other.synchronize()
+        reading.check('a replay on another stream')
+        await engine.forward({ order, what: 'the forward after a replay on another stream' })
+        // Where a forward has been, a replay comes after it without a wait.
+        const eager = await engine.reading(order)
+        engine.offloader.forward(other, (scope) => eager.enqueue(scope, other))
+        reading.clear()
+        other.launch(graph)
+        engine.offloader.forward(rig.compute, ({ before, after }) => {
+          before(order[0]!)
+          after(order[0]!)
+        })
+        await Promise.all([other.synchronize(), rig.compute.synchronize()])
+        eager.check('a forward on another stream')
+        reading.check('the replay right behind it')
+        await eager.dispose()
+      }
+      await engine.finish()
+    },
+  },
+  {
     name: 'weights that are changed where they lie are read by the next replay',
     level: 1,
     async run(rig, subject) {

@@ -64,11 +64,10 @@ class Shelf implements ResidencySteps {
   async sleep({ after = [] }: Parameters<ResidencySteps['sleep']>[0]): Promise<SleepReport> {
     await Promise.all(after.map((stream) => stream.synchronize()))
     const report = { keptBytes: 0, copiedBytes: 0, discardedBytes: 0, freedBytes: 0 }
-    const storage = this.#context.pin.pin ? 'pinned' : 'pageable'
     for (const entry of this.#live()) {
       const { buffer, recovery } = entry
       if (recovery.kind === 'copy') {
-        entry.image = await this.#context.device.allocateHost(buffer.bytes, { storage })
+        entry.image = await this.#context.host.allocate(buffer.bytes)
         this.#stream.copy(entry.image, buffer)
         report.copiedBytes += buffer.bytes
       }

@@ -28,7 +28,8 @@ class JavaScriptSiteProbe final : public host::SiteProbe {
   std::shared_ptr<SiteHook> hook_;
 };
 
-// openHost(memoryLimitBytes, threads, linkBytesPerSecond, linkLatencySeconds, adversarialSeed | undefined, check)
+// openHost(memoryLimitBytes, threads, linkBytesPerSecond, linkLatencySeconds, adversarialSeed | undefined, check, pins,
+// unified)
 Napi::Value open_host(const Napi::CallbackInfo& info) {
   host::HostDeviceOptions options{};
   options.memory_limit_bytes = to_size(info[0], "memoryLimitBytes");
@@ -40,6 +41,8 @@ Napi::Value open_host(const Napi::CallbackInfo& info) {
     options.check = true;
     options.site_probe = std::make_unique<JavaScriptSiteProbe>(instance(info.Env()).site_hook);
   }
+  options.pins = info[6].ToBoolean();
+  options.unified = info[7].ToBoolean();
   return make_handle(info.Env(), new host::HostDevice(std::move(options)));
 }
 

@@ -7,6 +7,7 @@
 #include "cuda_graph.hpp"
 #include "cuda_host_memory.hpp"
 #include "cuda_stream.hpp"
+#include "cuda_timestamp.hpp"
 #include "cuda_virtual_memory.hpp"
 #include "stream_queue.hpp"
 
@@ -169,6 +170,11 @@ Stream* CudaDevice::create_stream(uint32_t priority) {
 Event* CudaDevice::create_event() {
   enter("event_create");
   return new CudaEvent(*this);
+}
+
+Timestamp* CudaDevice::create_timestamp() {
+  enter("timestamp_create");
+  return new CudaTimestamp(*this);
 }
 
 Buffer* CudaDevice::create_device_buffer(const DeviceAllocation& allocation) {

@@ -29,6 +29,7 @@ class CudaDevice final : public Device {
   std::string name() const override { return name_; }
   Stream* create_stream(uint32_t priority) override;
   Event* create_event() override;
+  Timestamp* create_timestamp() override;
   Buffer* create_device_buffer(const DeviceAllocation& allocation) override;
   Buffer* create_host_buffer(uint32_t storage, uint64_t bytes, HostAllocation& allocation) override;
   std::optional<int> numa_node() const override { return numa_node_; }

@@ -52,6 +52,7 @@ CudaGraph::CudaGraph(CudaDevice& device, GraphHandle graph, std::shared_ptr<Capt
   driver().cuGraphDestroy(graph);
   device.check(result, call);
   node_count_ = static_cast<uint32_t>(count);
+  replays_.assign(record_->streams.begin(), record_->streams.end());
 }
 
 CudaGraph::~CudaGraph() {

@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 
 #include "../device.hpp"
@@ -29,6 +30,7 @@ class CaptureRecord {
   std::mutex mutex;   // guards the rest until the capture has ended; then nothing changes any more
   KeptObjects kept{KeptObjects::Purpose::kHeld};
   Totals totals;
+  std::set<ReplayCount> streams;  // whose work it is
 };
 
 class CudaGraph final : public Graph {

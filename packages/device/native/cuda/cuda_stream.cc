@@ -6,13 +6,14 @@
 #include "../range_check.hpp"
 #include "cuda_device.hpp"
 #include "cuda_graph.hpp"
+#include "cuda_timestamp.hpp"
 
 namespace spillway::device::cuda {
 
 constexpr int32_t kThreadLocal = 1;  // CU_STREAM_CAPTURE_MODE_*: what other threads do does not break a capture
 constexpr int32_t kNotCapturing = 0;
 constexpr int32_t kInvalidated = 2;
-constexpr uint32_t kExternal = 1;
+constexpr uint32_t kExternal = 1;  // CU_EVENT_WAIT_EXTERNAL, CU_EVENT_RECORD_EXTERNAL
 
 CudaStream::CudaStream(CudaDevice& device, uint32_t priority)
     : Stream(SPILLWAY_KIND_STREAM, &device),
@@ -84,7 +85,11 @@ void CudaStream::refuse_in_capture(const char* call, const char* what) const {
 /// One piece of work, from before it is enqueued until after: what it uses is kept by the stream, or by the capture.
 class CudaStream::Work {
  public:
-  Work(CudaStream& stream, const char* call) : stream_(stream), record_(stream.capture(call)) {}
+  Work(CudaStream& stream, const char* call) : stream_(stream), record_(stream.capture(call)) {
+    if (!record_) return;
+    std::lock_guard lock(record_->mutex);
+    record_->streams.insert(stream.replays());
+  }
   Work(const Work&) = delete;
   Work& operator=(const Work&) = delete;
   // Also when enqueuing failed: part of it may have been.
@@ -149,6 +154,20 @@ void CudaStream::record(Event& event) {
   std::shared_ptr<CaptureRecord> record = capture("event_record");
   cuda().check(driver().cuEventRecord(target.handle(), queue_->handle()), "cuEventRecord");
   target.set_capture_id(record ? record->id : 0);
+}
+
+void CudaStream::record(Timestamp& timestamp) {
+  cuda().enter("timestamp_record");
+  auto& target = static_cast<CudaTimestamp&>(timestamp);
+  std::shared_ptr<CaptureRecord> record = capture("timestamp_record");
+  if (record) {
+    // The replays write the event.
+    std::lock_guard lock(record->mutex);
+    record->kept.keep(static_cast<Object&>(target));
+  }
+  // Without the flag a capture would only note where the event stands, and no replay would stamp it.
+  cuda().check(driver().cuEventRecordWithFlags(target.handle(), queue_->handle(), record ? kExternal : 0),
+               "cuEventRecordWithFlags");
 }
 
 void CudaStream::wait(Event& event, bool external) {
@@ -342,6 +361,7 @@ void CudaStream::replay(Graph& graph) {
   cuda().check(driver().cuGraphLaunch(source.executable(), queue_->handle()), "cuGraphLaunch");
   source.record().totals.add_to(cuda().counters());
   cuda().counters().graph_launches.fetch_add(1, std::memory_order_relaxed);
+  graph.count_replay();
   queue_->trim();
 }
 

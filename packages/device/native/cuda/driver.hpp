@@ -27,6 +27,7 @@ using MemoryHandle = uint64_t;
 inline constexpr Result kSuccess = 0;
 inline constexpr Result kInvalidValue = 1;
 inline constexpr Result kOutOfMemory = 2;
+inline constexpr Result kInvalidHandle = 400;
 inline constexpr Result kNotReady = 600;
 inline constexpr Result kOperatingSystem = 304;
 inline constexpr Result kOutOfResources = 701;
@@ -115,7 +116,9 @@ static_assert(sizeof(LaunchConfiguration) == 56);
   X(cuThreadExchangeStreamCaptureMode, 10010, int32_t*)                                  \
   X(cuEventCreate, 2000, EventHandle*, uint32_t)                                         \
   X(cuEventRecord, 2000, EventHandle, StreamHandle)                                      \
+  X(cuEventRecordWithFlags, 11010, EventHandle, StreamHandle, uint32_t)                  \
   X(cuEventQuery, 2000, EventHandle)                                                     \
+  X(cuEventElapsedTime, 2000, float*, EventHandle, EventHandle)                          \
   X(cuEventDestroy, 4000, EventHandle)                                                   \
   X(cuModuleLoadData, 2000, ModuleHandle*, const void*)                                  \
   X(cuModuleUnload, 2000, ModuleHandle)                                                  \

@@ -27,7 +27,7 @@ spillway_buffer_info HostBuffer::info() const {
   info.struct_size = sizeof info;
   info.storage = storage_;
   info.bytes = bytes_;
-  bool reachable = storage_ == SPILLWAY_STORAGE_DEVICE || storage_ == SPILLWAY_STORAGE_MAPPED;
+  const bool reachable = static_cast<const HostDevice*>(device())->reaches(storage_);
   info.device_address = reachable ? reinterpret_cast<uint64_t>(kernel_data_) : 0;
   info.host_address = on_device() ? nullptr : data_;
   return info;
@@ -110,7 +110,7 @@ HostMemory::HostMemory(HostDevice& device, uint32_t storage, uint64_t bytes, Hos
   allocation.check();
   const bool pins = storage != SPILLWAY_STORAGE_PAGEABLE;
   TwinCheck* twins = device.twin_check();
-  if (twins && storage == SPILLWAY_STORAGE_MAPPED) {
+  if (twins && device.reaches(storage)) {
     extent_.emplace(device.host_memory_file().take(round_up(bytes, MemoryFile::page_bytes())));
     mapping_.emplace(Mapping::of(*extent_));
     guarded_.emplace(Mapping::of(*extent_));

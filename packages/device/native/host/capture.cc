@@ -8,7 +8,9 @@
 
 namespace spillway::device::host {
 
-Capture::Capture(HostDevice& device, HostStream& origin) : device_(device) { lanes_.push_back({&origin, -1, {}}); }
+Capture::Capture(HostDevice& device, HostStream& origin) : device_(device) {
+  lanes_.push_back({&origin, -1, {}, origin.replays()});
+}
 
 void Capture::add(uint32_t lane_index, std::shared_ptr<const Operation> operation) {
   std::vector<Ref<HostBuffer>> buffers;
@@ -52,7 +54,7 @@ void Capture::wait(uint32_t lane_index, const HostEvent::CapturedRecord& record)
 
 uint32_t Capture::join(HostStream& stream, const HostEvent::CapturedRecord& record) {
   std::lock_guard lock(mutex_);
-  lanes_.push_back({&stream, -1, record.nodes});
+  lanes_.push_back({&stream, -1, record.nodes, stream.replays()});
   return static_cast<uint32_t>(lanes_.size()) - 1;
 }
 
@@ -114,7 +116,7 @@ void Capture::report_unjoined(size_t node) const {
   checker->report(std::move(violation));
 }
 
-std::vector<GraphNode> Capture::finish(uint32_t& lane_count) {
+Capture::Recording Capture::finish() {
   std::vector<HostStream*> streams;
   {
     std::lock_guard lock(mutex_);
@@ -125,8 +127,11 @@ std::vector<GraphNode> Capture::finish(uint32_t& lane_count) {
   }
   std::lock_guard lock(mutex_);
   check_joined();
-  lane_count = static_cast<uint32_t>(lanes_.size());
-  return std::move(nodes_);
+  Recording recording{std::move(nodes_), static_cast<uint32_t>(lanes_.size()), {}};
+  for (Lane& lane : lanes_) {
+    if (lane.tail >= 0) recording.replays.push_back(std::move(lane.replays));
+  }
+  return recording;
 }
 
 }  // namespace spillway::device::host

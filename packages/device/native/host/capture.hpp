@@ -34,8 +34,13 @@ class Capture : public std::enable_shared_from_this<Capture> {
   void wait(uint32_t lane, const HostEvent::CapturedRecord& record);
   /// A new lane for a stream that waits for the record.
   uint32_t join(HostStream& stream, const HostEvent::CapturedRecord& record);
+  struct Recording {
+    std::vector<GraphNode> nodes;
+    uint32_t lanes;
+    std::vector<ReplayCount> replays;  // of the streams whose work it is
+  };
   /// Ends the capture for every stream in it. Throws when a stream was not joined back.
-  std::vector<GraphNode> finish(uint32_t& lane_count);
+  Recording finish();
   /// The stream that began it.
   bool began(const HostStream& stream) const { return lanes_.front().stream == &stream; }
   /// A stream whose last handle goes away takes no further part.
@@ -46,6 +51,7 @@ class Capture : public std::enable_shared_from_this<Capture> {
     HostStream* stream;
     int64_t tail = -1;
     std::vector<uint32_t> pending;  // dependencies of the lane's next node
+    ReplayCount replays;
   };
   std::vector<uint32_t> frontier(const Lane& lane) const;
   void check_joined() const;

@@ -19,8 +19,9 @@ class HostGraph::EndOperation : public Operation {
   Ref<HostGraph> graph_;
 };
 
-HostGraph::HostGraph(HostDevice& device, std::vector<GraphNode> nodes, uint32_t lane_count)
-    : Graph(SPILLWAY_KIND_GRAPH, &device), nodes_(std::move(nodes)), waited_for_(nodes_.size(), false) {
+HostGraph::HostGraph(HostDevice& device, Capture::Recording recording)
+    : Graph(SPILLWAY_KIND_GRAPH, &device), nodes_(std::move(recording.nodes)), waited_for_(nodes_.size(), false) {
+  replays_ = std::move(recording.replays);
   std::set<HostBuffer*> seen;
   for (GraphNode& node : nodes_) {
     for (uint32_t dependency : node.dependencies) waited_for_[dependency] = true;
@@ -29,7 +30,7 @@ HostGraph::HostGraph(HostDevice& device, std::vector<GraphNode> nodes, uint32_t 
     }
     node.buffers = {};
   }
-  for (uint32_t lane = 1; lane < lane_count; ++lane) {
+  for (uint32_t lane = 1; lane < recording.lanes; ++lane) {
     queues_.push_back(device.create_queue(SPILLWAY_PRIORITY_NORMAL));
   }
 }

@@ -12,7 +12,7 @@ namespace spillway::device::host {
 /// Recorded work. Lane 0 runs on the stream it is launched on, each further lane on a queue of the graph's own.
 class HostGraph final : public Graph {
  public:
-  HostGraph(HostDevice& device, std::vector<GraphNode> nodes, uint32_t lane_count);
+  HostGraph(HostDevice& device, Capture::Recording recording);
   ~HostGraph() override;
 
   uint32_t node_count() const override { return static_cast<uint32_t>(nodes_.size()); }

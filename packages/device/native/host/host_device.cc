@@ -8,12 +8,15 @@
 #include "event.hpp"
 #include "stream.hpp"
 #include "thread_queue.hpp"
+#include "timestamp.hpp"
 #include "virtual_memory.hpp"
 
 namespace spillway::device::host {
 
 HostDevice::HostDevice(HostDeviceOptions options)
     : Device(options.memory_limit_bytes),
+      pins_(options.pins),
+      unified_(options.unified),
       adversary_(options.adversarial_seed ? Adversary::start(*options.adversarial_seed) : nullptr),
       memory_("spillway-device"),
       pool_(options.threads),
@@ -69,6 +72,12 @@ Event* HostDevice::create_event() {
   return new HostEvent(this);
 }
 
+Timestamp* HostDevice::create_timestamp() {
+  check_open("timestamp_create");
+  failures_.pass(FailurePoint::kEvent, "timestamp_create");
+  return new HostTimestamp(this);
+}
+
 Buffer* HostDevice::create_device_buffer(const DeviceAllocation& allocation) {
   check_open("buffer_create");
   check_buffer_bytes(allocation.bytes);
@@ -85,6 +94,10 @@ Buffer* HostDevice::create_host_buffer(uint32_t storage, uint64_t bytes, HostAll
   check_buffer_bytes(bytes);
   if (storage < SPILLWAY_STORAGE_MAPPED || storage > SPILLWAY_STORAGE_PAGEABLE) {
     fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "buffer_create", "no such storage kind: %u", storage);
+  }
+  if (!pins_ && storage != SPILLWAY_STORAGE_PAGEABLE) {
+    fail(SPILLWAY_STATUS_NOT_SUPPORTED, "buffer_create",
+         "this device was opened as one that cannot pin host memory; ask for pageable memory");
   }
   failures_.pass(FailurePoint::kAllocation, "buffer_create");
   return new HostMemory(*this, storage, bytes, allocation);

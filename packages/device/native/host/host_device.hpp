@@ -26,6 +26,8 @@ struct HostDeviceOptions {
   LinkOptions link;
   std::optional<uint64_t> adversarial_seed;
   bool check = false;
+  bool pins = true;                       // host memory can be pinned and mapped
+  bool unified = false;                   // kernels read any host memory in place
   std::unique_ptr<SiteProbe> site_probe;  // of the checker
 };
 
@@ -37,6 +39,7 @@ class HostDevice final : public Device {
   std::string name() const override;
   Stream* create_stream(uint32_t priority) override;
   Event* create_event() override;
+  Timestamp* create_timestamp() override;
   Buffer* create_device_buffer(const DeviceAllocation& allocation) override;
   Buffer* create_host_buffer(uint32_t storage, uint64_t bytes, HostAllocation& allocation) override;
   uint64_t available_bytes() override;
@@ -60,6 +63,10 @@ class HostDevice final : public Device {
   /// close() waits for it.
   void register_queue(const std::shared_ptr<WorkQueue>& queue);
 
+  /// Whether kernels read memory of this kind in place.
+  bool reaches(uint32_t storage) const {
+    return unified_ || storage == SPILLWAY_STORAGE_DEVICE || storage == SPILLWAY_STORAGE_MAPPED;
+  }
   FailureInjection& failures() { return failures_; }
   /// Null when nothing is checked; so is twin_check().
   OrderChecker* checker() { return checker_ ? &*checker_ : nullptr; }
@@ -74,6 +81,8 @@ class HostDevice final : public Device {
   std::optional<OrderChecker> checker_;
   std::optional<TwinCheck> twin_check_;
   std::mutex execution_;
+  const bool pins_;
+  const bool unified_;
   const std::shared_ptr<Adversary> adversary_;  // null: streams are threads
   MemoryFile memory_;
   std::optional<MemoryFile> host_memory_;

@@ -46,6 +46,8 @@ class Operation {
   virtual ~Operation() = default;
   /// On the stream's thread.
   virtual void run(HostDevice& device, uint32_t priority) const = 0;
+  /// It is in a queue now, and will be run, or was: once for each time.
+  virtual void enqueued() const {}
   /// What it touches. Held until it is done.
   const std::vector<Held<HostBuffer>>& buffers() const { return buffers_; }
 

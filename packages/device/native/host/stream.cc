@@ -4,6 +4,7 @@
 #include "../range_check.hpp"
 #include "graph.hpp"
 #include "host_device.hpp"
+#include "timestamp.hpp"
 
 namespace spillway::device::host {
 
@@ -94,6 +95,11 @@ void HostStream::record(Event& event) {
   auto signal = std::make_shared<Signal>();
   queue_->push(std::make_shared<SignalOperation>(signal));
   target.set({signal, nullptr});
+}
+
+void HostStream::record(Timestamp& timestamp) {
+  host().failures().pass(FailurePoint::kEvent, "timestamp_record");
+  enqueue("timestamp_record", std::make_shared<TimestampOperation>(static_cast<HostTimestamp&>(timestamp)));
 }
 
 void HostStream::wait(Event& event, bool external) {
@@ -187,11 +193,10 @@ Graph* HostStream::end_capture() {
   if (!in.capture || !in.capture->began(*this)) {
     fail(SPILLWAY_STATUS_CAPTURE, "end_capture", "this stream did not begin a capture");
   }
-  uint32_t lanes = 0;
-  std::vector<GraphNode> nodes = in.capture->finish(lanes);
+  Capture::Recording recording = in.capture->finish();
   // What was recorded is dropped when this fails, whatever the reason.
   host().failures().pass(FailurePoint::kCapture, "end_capture");
-  return new HostGraph(host(), std::move(nodes), lanes);
+  return new HostGraph(host(), std::move(recording));
 }
 
 void HostStream::replay(Graph& graph) {
@@ -200,6 +205,7 @@ void HostStream::replay(Graph& graph) {
   host().failures().pass(FailurePoint::kLaunch, "graph_launch");
   OrderChecker* checker = host().checker();
   static_cast<HostGraph&>(graph).replay(*queue_, checker ? GraphLaunch{checker->mark_site(), label_} : GraphLaunch{});
+  graph.count_replay();
 }
 
 }  // namespace spillway::device::host

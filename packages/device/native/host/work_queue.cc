@@ -42,6 +42,7 @@ uint64_t WorkQueue::push(const std::shared_ptr<const Operation>& operation, cons
     position = insert(operation);
   }
   uses.keep();
+  operation->enqueued();
   for (const Held<HostBuffer>& buffer : operation->buffers()) {
     if (StreamUses* streams = buffer->stream_uses()) streams->note(stream_id, position);
   }
