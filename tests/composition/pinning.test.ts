@@ -1,19 +1,22 @@
 // Pinned or pageable, decided once, in a whole engine: slabs, staging memory of loaders, inputs and outputs; and what the
 // engine makes of it.
 import { fileURLToPath } from 'node:url'
-import { configure } from '@spillway/core'
+import { configure, createOffloader } from '@spillway/core'
 import { type LoadModelOptions, loadModel, type Model } from '@spillway/decoder'
 import { type NativeDevice, type OpenDeviceOptions, openDevice } from '@spillway/device'
 import prefetch from '@spillway/prefetch'
 import { beforeAll, describe, expect, test, vi } from 'vitest'
 import { type Decoded, decode } from '../../packages/decoder/test/decoded-logits.js'
 import { meminfo, withSystemFiles } from '../../packages/device/test/memory-limits.js'
+import { pattern } from '../../packages/prefetch/test/device-rig.js'
+import { load, model as modelSpecs, seedOf } from '../../packages/prefetch/test/model-rig.js'
 import { watchSteps } from './watched-steps.js'
 
 const directory = fileURLToPath(new URL('../../packages/decoder/test/fixtures/llama-f32', import.meta.url))
 const prompt = [0, 5, 6, 7, 8]
 const layerBytes = 4 * (2 * 64 + 2 * 64 * 64 + 2 * 32 * 64 + 3 * 160 * 64)
 const variables = ['SPILLWAY_DISABLE_PIN_MEMORY', 'VLLM_WEIGHT_OFFLOADING_DISABLE_PIN_MEMORY'] as const
+const bigBytes = 2 ** 18
 const offload = configure(prefetch, { groupSize: 1, prefetchStep: 2 })
 
 interface Row {
@@ -120,29 +123,26 @@ describe.each(rows)('$name', ({ machine, options, variable, pinned }) => {
 })
 
 // A shortage while loading, of whatever it is that is asked for in this call: what had been pinned stays, the rest is
-// pageable, though there is plenty again afterwards. Layers that are fused lie where they did: they ask for nothing.
+// pageable, though there is plenty again afterwards.
 test.each([
-  ['from the first slab on: eager, not an error', 'wrapModules'],
-  ['while layers are fused: nothing is pinned anew', 'replaceParameters'],
-  ['when all slabs are pinned: eager, not an error', 'postInit'],
-] as const)('pinned memory that runs out %s', (_, call) => {
+  ['from the first slab on', 'wrapModules'],
+  ['when all slabs are pinned', 'postInit'],
+] as const)('pinned memory that runs out %s: eager, not an error', (_, call) => {
   const plenty = meminfo({ available: 2 ** 40, swapFree: 2 ** 40 })
   // Less than a layer, more than what goes to the device with them.
   const shortage = meminfo({ available: 128 * 1024, swapFree: 2 ** 40 })
   return withSystemFiles(plenty, (change) =>
     onDevice({}, async (device) => {
       const watched = watchSteps(offload, (steps) => {
-        const { wrapModules, replaceParameters, postInit } = steps
-        const during = async <T>(body: () => Promise<T>): Promise<T> => {
-          change(shortage)
-          const result = await body()
-          change(plenty)
-          return result
-        }
-        if (call === 'wrapModules') steps.wrapModules = (...args) => during(() => wrapModules.apply(steps, args))
-        if (call === 'replaceParameters')
-          steps.replaceParameters = (...args) => during(() => replaceParameters.apply(steps, args))
-        if (call === 'postInit') {
+        const { wrapModules, postInit } = steps
+        if (call === 'wrapModules') {
+          steps.wrapModules = async (...args) => {
+            change(shortage)
+            const placed = await wrapModules.apply(steps, args)
+            change(plenty)
+            return placed
+          }
+        } else {
           steps.postInit = async () => {
             const placed = await postInit.call(steps)
             // Until the logits have their memory, which is the last.
@@ -154,18 +154,68 @@ test.each([
       await using model = await loadModel(directory, { device, offload: watched.offload, contextLength: 32 })
       change(plenty)
       const { pinnedBytes, pageableBytes } = device.counters()
-      expect(await decodeSome(model)).toEqual(expected)
-      if (call === 'wrapModules') expect(pinnedBytes).toBe(0)
-      else expect(pinnedBytes).toBeGreaterThan(3 * layerBytes)
-      if (call === 'replaceParameters') {
-        expect(pageableBytes).toBe(0)
-        expect(model.decodeGraph.graph).toBe(true)
-        return
-      }
-      expect(pageableBytes).toBeGreaterThan(call === 'postInit' ? 0 : 3 * layerBytes)
+      expect(pageableBytes).toBeGreaterThan(call === 'postInit' ? 0 : layerBytes)
+      expect(pinnedBytes > 0).toBe(call !== 'wrapModules')
+      if (call === 'postInit') expect(pinnedBytes).toBeGreaterThan(3 * layerBytes)
       expect(model.stats().pinned).toEqual({ pin: false, reason: expect.stringContaining('MemAvailable') })
       expect(model.decodeGraph).toEqual({ graph: false, reason: expect.stringContaining('MemAvailable') })
+      expect(await decodeSome(model)).toEqual(expected)
       expect(device.counters().graphLaunches).toBe(0)
+    }),
+  )
+})
+
+test('a slab that is allocated again and cannot be pinned: it and what comes after are pageable, the rest is not', () => {
+  const swapFree = 2 ** 40
+  return withSystemFiles(meminfo({ available: 2 ** 40, swapFree }), (change) =>
+    onDevice({}, async (device) => {
+      await using compute = device.createStream()
+      const backends = [configure(prefetch, { groupSize: 1, prefetchStep: 1 })]
+      await using offloader = await createOffloader({ device, compute, backends })
+      await offloader.wrapModules(modelSpecs(4))
+      await load(device, offloader.modules.values(), compute)
+      // What the backend takes of the device meanwhile is there already.
+      await device.allocate(8 * bigBytes, { tag: 'cached' }).dispose()
+      const replace = async (layer: number): Promise<void> => {
+        await using scratch = await device.allocateHost(bigBytes, { storage: 'pageable' })
+        scratch.write(pattern(layer, bigBytes))
+        const tensor = { buffer: scratch, offset: 0, dtype: 'u8', shape: [bigBytes], stride: [1] } as const
+        await offloader.replaceParameters(`layers.${layer}`, new Map([['big', { tensor, use: 'other' as const }]]))
+      }
+      change(meminfo({ available: 64 * 1024, swapFree }))
+      await replace(1)
+      change(meminfo({ available: 2 ** 40, swapFree }))
+      await replace(2)
+      const storages = (): (string | undefined)[] =>
+        [0, 1, 2, 3].map((i) => offloader.modules.get(`layers.${i}`)!.parameters.get('mlp.weight')?.storage)
+      expect(storages()).toEqual(['pinned', 'pageable', 'pageable', 'pinned'])
+      await offloader.postInit()
+      expect(storages()).toEqual(['pinned', 'pageable', 'pageable', 'pinned'])
+      const { pinnedBytes, pageableBytes } = device.counters()
+      expect(pinnedBytes).toBeGreaterThan(0)
+      expect(pinnedBytes).toBeLessThan(bigBytes)
+      expect(pageableBytes).toBeGreaterThanOrEqual(2 * bigBytes)
+      expect(offloader.stats().pinned).toEqual({ pin: false, reason: expect.stringContaining('MemAvailable') })
+
+      await using seen = await device.allocateHost(4 * bigBytes, { storage: 'pageable' })
+      offloader.forward(compute, ({ before, after }) => {
+        for (let i = 0; i < 4; i++) {
+          const { tensor } = offloader.modules
+            .get(`layers.${i}`)!
+            .parameters.get(i === 1 || i === 2 ? 'big' : 'mlp.weight')!
+          const bytes = i === 1 || i === 2 ? bigBytes : 66
+          before(`layers.${i}`)
+          compute.copy(seen, tensor.buffer, { toOffset: i * bigBytes, fromOffset: tensor.offset, bytes })
+          after(`layers.${i}`)
+        }
+      })
+      await compute.synchronize()
+      for (const i of [1, 2]) expect(seen.read(i * bigBytes, bigBytes)).toEqual(pattern(i, bigBytes))
+      for (const i of [0, 3])
+        expect(seen.read(i * bigBytes, 66)).toEqual(pattern(seedOf(`layers.${i}`, 'mlp.weight'), 66))
+      compute.beginCapture()
+      expect(() => offloader.beginForward(compute)).toThrow(/unpinned host memory cannot be copied inside a capture/)
+      await compute.endCapture().dispose()
     }),
   )
 })
