@@ -47,7 +47,7 @@ export interface DecodeGraphOptions {
 
 /**
  * The forward of one row, its logits wanted: captured once, then replayed for every token. A replay enters no JavaScript
- * of engine or backend. Addresses stay for as long as the model is loaded, and fences of a sleep are part of the graph, so
+ * of engine or backend. In traces another graph is replayed, captured in one, which takes times. Addresses stay for as long as the model is loaded, and fences of a sleep are part of the graph, so
  * it is never captured again.
  */
 export class DecodeGraph implements AsyncDisposable {
@@ -55,6 +55,8 @@ export class DecodeGraph implements AsyncDisposable {
   readonly #shape: ForwardShape
   #decision: GraphDecision
   #graph: Graph | undefined
+  #timedGraph: Graph | undefined
+  #tracing = false
   /**
    * This forward has run outside of a capture, and none has failed since. Before that a capture could not load kernels;
    * and a replay relies on what forwards leave behind in slots, which a failed one may have failed to put in order.
@@ -85,25 +87,35 @@ export class DecodeGraph implements AsyncDisposable {
     }
   }
 
+  /** Until what `body` returns has settled, replays take times; within `Offloader.trace`. One at a time. */
+  async traced<T>(body: () => T | Promise<T>): Promise<T> {
+    this.#tracing = true
+    try {
+      return await body()
+    } finally {
+      this.#tracing = false
+    }
+  }
+
   /** A forward of the model has failed, this one or another. */
   forwardFailed(): void {
     this.#rehearsed = false
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#graph?.dispose()
+    await Promise.all([this.#graph?.dispose(), this.#timedGraph?.dispose()])
   }
 
   /** undefined: the backend cannot be captured. */
   #captured(): Graph | undefined {
-    if (this.#graph !== undefined) return this.#graph
     try {
-      this.#graph = this.#capture()
+      if (this.#tracing) return (this.#timedGraph ??= this.#capture())
+      return (this.#graph ??= this.#capture())
     } catch (error) {
       if (!isSpillwayError(error) || error.code !== 'SPILLWAY_NOT_SUPPORTED') throw error
       this.#decision = { graph: false, reason: error.message }
+      return undefined
     }
-    return this.#graph
   }
 
   #capture(): Graph {

@@ -36,6 +36,11 @@ export class Evaluator implements AsyncDisposable {
     return this.#decodeGraph.decision
   }
 
+  /** Runs `body`; tokens that are replayed meanwhile take times. Within `Offloader.trace`, one at a time. */
+  traced<T>(body: () => T | Promise<T>): Promise<T> {
+    return this.#decodeGraph.traced(body)
+  }
+
   /** Starts a new sequence. */
   reset(): void {
     this.#options.kvCache.clear()

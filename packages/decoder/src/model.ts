@@ -132,7 +132,7 @@ export class LoadedModel implements Model {
   }
 
   trace<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly events: readonly TraceEvent[] }> {
-    return this.#offloader.trace(body)
+    return this.#offloader.trace(() => this.#context.evaluator.traced(body))
   }
 
   async logits(tokens: readonly number[], options: { readonly signal?: AbortSignal } = {}): Promise<Float32Array[]> {

@@ -42,6 +42,8 @@ ForwardTimer::ForwardTimer(const spillway_api* api, spillway_device* device, std
 std::shared_ptr<ForwardMarks> ForwardTimer::begin(bool capturing) {
   if (!can_time()) return nullptr;
   if (capturing) {
+    // A node of a graph for each mark: the driver would take half as long again to launch it.
+    if (!trace_begin_) return nullptr;
     if (captured_.size() == kMostCaptures) captured_.pop_front();
     return captured_.emplace_back(make());
   }

@@ -27,6 +27,8 @@ interface Rig {
   /** One forward, each module's kernels as long as `kernelBytes` on the way from the device. */
   readonly forward: (kernelBytes?: number) => void
   readonly capture: (kernelBytes?: number) => Graph
+  /** In a trace, so that its replays take times. */
+  readonly captureTimed: (kernelBytes?: number) => Promise<Graph>
   readonly times: () => readonly ModuleOnloads[]
 }
 
@@ -63,8 +65,10 @@ async function withModel(
       forward(kernelBytes)
       return compute.endCapture()
     }
+    const captureTimed = async (kernelBytes = 0): Promise<Graph> =>
+      (await offloader.trace(() => capture(kernelBytes))).result
     const times = (): readonly ModuleOnloads[] => offloader.stats().onloads!.modules
-    await body({ device, offloader, compute, forward, capture, times })
+    await body({ device, offloader, compute, forward, capture, captureTimed, times })
     await compute.synchronize()
     await Promise.all([from.dispose(), to.dispose()])
     await offloader.dispose()
@@ -130,13 +134,13 @@ describe('forwards outside of captures', () => {
   })
 
   it('with a slot for each layer: nothing crosses the link again, and nobody waits', async () => {
-    await withModel(8, {}, async ({ offloader, compute, forward, capture, times }) => {
+    await withModel(8, {}, async ({ offloader, compute, forward, captureTimed, times }) => {
       forward()
       forward()
       await offloader.settledStats()
       const still = Array(layers).fill([0, 0, 1])
       expect(onlyTimes(times())).toEqual(still)
-      const graph = capture()
+      const graph = await captureTimed()
       compute.launch(graph)
       await offloader.settledStats()
       expect(onlyTimes(times())).toEqual(still)
@@ -146,10 +150,26 @@ describe('forwards outside of captures', () => {
 })
 
 describe('replays of a graph', () => {
-  it('are timed each, as a trace of the same replay has them', async () => {
-    await withModel(2, {}, async ({ offloader, compute, forward, capture, times }) => {
+  it('that was not captured in a trace take no times, and no nodes for them', async () => {
+    await withModel(2, {}, async ({ device, offloader, compute, forward, capture, captureTimed, times }) => {
       forward()
-      const graph = capture(100)
+      await offloader.settledStats()
+      const { timestamp } = device.counters().liveHandles
+      const graph = capture()
+      expect(device.counters().liveHandles.timestamp).toBe(timestamp)
+      const { events } = await offloader.trace(() => compute.launch(graph))
+      expect(events).toEqual([])
+      expect(measured(times())).toBe(false)
+      const timed = await captureTimed()
+      expect(timed.nodeCount - graph.nodeCount).toBeGreaterThanOrEqual(4 * layers)
+      await Promise.all([graph.dispose(), timed.dispose()])
+    })
+  })
+
+  it('are timed each, as a trace of the same replay has them', async () => {
+    await withModel(2, {}, async ({ offloader, compute, forward, captureTimed, times }) => {
+      forward()
+      const graph = await captureTimed(100)
       await offloader.settledStats()
       expect(measured(times())).toBe(false)
       let before: unknown
@@ -173,9 +193,9 @@ describe('replays of a graph', () => {
   })
 
   it('of several graphs: those of the one that was replayed last', async () => {
-    await withModel(1, {}, async ({ offloader, compute, forward, capture, times }) => {
+    await withModel(1, {}, async ({ offloader, compute, forward, captureTimed, times }) => {
       forward()
-      const graphs = [capture(0), capture(1000)]
+      const graphs = [await captureTimed(0), await captureTimed(1000)]
       for (const last of [1, 0, 1, 1, 0]) {
         compute.launch(graphs[1 - last]!)
         compute.launch(graphs[last]!)
@@ -188,9 +208,9 @@ describe('replays of a graph', () => {
   })
 
   it('that are under way give no times that mix two of them', async () => {
-    await withModel(2, {}, async ({ offloader, compute, forward, capture, times }) => {
+    await withModel(2, {}, async ({ offloader, compute, forward, captureTimed, times }) => {
       forward()
-      const graph = capture()
+      const graph = await captureTimed()
       compute.launch(graph)
       await offloader.settledStats()
       expectSound(times())
@@ -212,14 +232,14 @@ describe('replays of a graph', () => {
 
   it('are waited for by nobody: until they are done, the times before stand', async () => {
     // Such a device does nothing that nobody waits for.
-    await withModel(2, { adversarialSeed: 3 }, async ({ offloader, compute, forward, capture, times }) => {
+    await withModel(2, { adversarialSeed: 3 }, async ({ offloader, compute, forward, captureTimed, times }) => {
       forward()
       forward()
       expect(measured(times())).toBe(false)
       await offloader.settledStats()
       const eager = onlyTimes(times())
       expect(measured(times())).toBe(true)
-      const graph = capture()
+      const graph = await captureTimed()
       compute.launch(graph)
       expect(onlyTimes(times())).toEqual(eager)
       await offloader.settledStats()
@@ -230,9 +250,9 @@ describe('replays of a graph', () => {
 
   it('hide their copies behind long kernels, and nothing when each layer is copied after the one before it', async () => {
     // Checked, a device does one thing at a time.
-    await withModel(2, { check: false }, async ({ offloader, compute, forward, capture, times }) => {
+    await withModel(2, { check: false }, async ({ offloader, compute, forward, captureTimed, times }) => {
       forward()
-      const graph = capture(4 * mostLayerBytes)
+      const graph = await captureTimed(4 * mostLayerBytes)
       await eventually(async () => {
         compute.launch(graph)
         await offloader.settledStats()
@@ -241,11 +261,11 @@ describe('replays of a graph', () => {
       })
       await graph.dispose()
     })
-    await withModel(1, { check: false }, async ({ offloader, compute, forward, capture, times }) => {
+    await withModel(1, { check: false }, async ({ offloader, compute, forward, captureTimed, times }) => {
       forward()
       // Or the first layer would wait for this forward's copy.
       await offloader.settledStats()
-      const graph = capture()
+      const graph = await captureTimed()
       await eventually(async () => {
         compute.launch(graph)
         await offloader.settledStats()
@@ -256,17 +276,17 @@ describe('replays of a graph', () => {
   })
 
   it('that can be no more take no timestamps for ever', async () => {
-    await withModel(2, {}, async ({ device, offloader, forward, capture }) => {
+    await withModel(2, {}, async ({ device, offloader, forward, captureTimed }) => {
       forward()
       const count = async (): Promise<number> => {
         await offloader.settledStats()
         return device.counters().liveHandles.timestamp!
       }
       const none = await count()
-      await capture().dispose()
+      await (await captureTimed()).dispose()
       const one = (await count()) - none
       expect(one).toBeGreaterThanOrEqual(4 * layers)
-      for (let i = 0; i < 40; i++) await capture().dispose()
+      for (let i = 0; i < 40; i++) await (await captureTimed()).dispose()
       expect(await count()).toBe(none + 16 * one)
     })
   })

@@ -20,7 +20,9 @@ class HostDevice;
 class Signal {
  public:
   void set() {
-    done_.store(1, std::memory_order_release);
+    // Sequentially consistent: with a release, libstdc++ may look whether anybody waits before the store is seen, and
+    // who begins to wait in between sleeps for ever. A test hung, once, on 16 processors.
+    done_.store(1, std::memory_order_seq_cst);
     done_.notify_all();
   }
   bool is_set() const { return done_.load(std::memory_order_acquire) != 0; }
