@@ -21,6 +21,10 @@ export class Sampler {
   readonly #topK: number
   readonly #topP: number
   readonly #random: Random
+  /** Made once: a vocabulary of them is a megabyte. */
+  #weights = new Float64Array(0)
+  /** Of all tokens' weights, where they were needed. */
+  #total: number | undefined
 
   /** Throws SPILLWAY_INVALID_OPTION, naming the option. */
   constructor(options: SamplingOptions = {}) {
@@ -54,34 +58,46 @@ export class Sampler {
     const largest = logits[best] as number
     // Infinities would make NaN of every difference; there is nothing to weigh them by.
     if (!Number.isFinite(largest)) return best
-    const weights = new Float64Array(logits.length)
-    for (let i = 0; i < logits.length; i++) weights[i] = Math.exp(((logits[i] as number) - largest) / this.#temperature)
-    if (this.#topK === 0 && this.#topP === 1) return draw(weights, undefined, uniform)
-    return draw(weights, this.#kept(logits, weights), uniform)
+    const candidates = this.#candidates(logits, largest)
+    const count = candidates?.length ?? logits.length
+    const weights = this.#weigh(logits, largest, candidates)
+    // Within what top-k left; without it, of the tokens too light to be kept the weight is known already.
+    const kept = this.#topP === 1 ? count : enough(weights, count, this.#topP * (this.#total ?? sum(weights, count)))
+    const drawn = draw(weights, kept, uniform)
+    return candidates === undefined ? drawn : (candidates[drawn] as number)
   }
 
-  /** Token ids, most likely first; equals by id, so that the cut does not depend on the sort. */
-  #kept(logits: Float32Array, weights: Float64Array): Uint32Array {
-    const least = this.#leastWeight(weights)
-    const candidates = Uint32Array.from(weights.keys()).filter((token) => (weights[token] as number) >= least)
-    candidates.sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b)
-    const kept = this.#topK > 0 ? candidates.subarray(0, this.#topK) : candidates
-    if (this.#topP === 1) return kept
-    const enough = this.#topP * sumOf(weights, this.#topK > 0 ? kept : weights.keys())
-    let sum = 0
-    const last = kept.findIndex((token) => {
-      sum += weights[token] as number
-      return sum >= enough
-    })
-    // Rounding may leave the sum a hair short of `enough`: then all are needed.
-    return last < 0 ? kept : kept.subarray(0, last + 1)
+  /** Ids of the tokens that may be kept, most likely first, equals by id; undefined: all, by id. */
+  #candidates(logits: Float32Array, largest: number): Uint32Array | undefined {
+    this.#total = undefined
+    if (this.#topK > 0 && this.#topK < logits.length) {
+      return this.#sorted(logits, kthLargest(logits, this.#topK)).subarray(0, this.#topK)
+    }
+    if (this.#topP === 1) return undefined
+    // All that weigh less than this, together, weigh less than the 1 - topP that may be left out. Sorting a whole
+    // vocabulary takes longer than a step.
+    this.#total = sum(this.#weigh(logits, largest, undefined), logits.length)
+    const least = ((1 - this.#topP) * this.#total) / logits.length
+    return this.#sorted(logits, largest + this.#temperature * Math.log(least))
   }
 
-  /** No token below it is kept. Only to keep the sort short: sorting a whole vocabulary takes longer than a step. */
-  #leastWeight(weights: Float64Array): number {
-    if (this.#topK > 0) return weights.slice().sort()[Math.max(0, weights.length - this.#topK)] as number
-    // All lighter ones together weigh less than the 1 - topP that may be left out.
-    return ((1 - this.#topP) * sumOf(weights, weights.keys())) / weights.length
+  /** Ids of the tokens whose logits are `least` or more, most likely first, equals by id. */
+  #sorted(logits: Float32Array, least: number): Uint32Array {
+    const ids: number[] = []
+    for (let token = 0; token < logits.length; token++) if ((logits[token] as number) >= least) ids.push(token)
+    return Uint32Array.from(ids).sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b)
+  }
+
+  /** Of the `tokens`, in their order, or of all. Good until the next call. */
+  #weigh(logits: Float32Array, largest: number, tokens: Uint32Array | undefined): Float64Array {
+    const count = tokens?.length ?? logits.length
+    if (this.#weights.length < count) this.#weights = new Float64Array(count)
+    const weights = this.#weights
+    for (let i = 0; i < count; i++) {
+      const logit = logits[tokens === undefined ? i : (tokens[i] as number)] as number
+      weights[i] = Math.exp((logit - largest) / this.#temperature)
+    }
+    return weights
   }
 }
 
@@ -103,25 +119,56 @@ export function argmax(logits: Float32Array): number {
   return best
 }
 
-/** `uniform` in [0, 1) picks among `tokens` (absent: all) in proportion to their weights. */
-function draw(weights: Float64Array, tokens: Uint32Array | undefined, uniform: number): number {
-  let rest = uniform * sumOf(weights, tokens ?? weights.keys())
+/** The `k`th largest of more than `k` numbers: the least of a heap of the k largest so far. */
+function kthLargest(values: Float32Array, k: number): number {
+  // heap[i] is at most heap[2i + 1] and heap[2i + 2].
+  const heap = values.slice(0, k).sort()
+  for (let i = k; i < values.length; i++) {
+    const value = values[i] as number
+    if (value <= (heap[0] as number)) continue
+    let at = 0
+    for (;;) {
+      let least = 2 * at + 1
+      if (least + 1 < k && (heap[least + 1] as number) < (heap[least] as number)) least++
+      if (least >= k || value <= (heap[least] as number)) break
+      heap[at] = heap[least] as number
+      at = least
+    }
+    heap[at] = value
+  }
+  return heap[0] as number
+}
+
+/** How many of the first `count` weights it takes to reach `wanted`. */
+function enough(weights: Float64Array, count: number, wanted: number): number {
+  let reached = 0
+  for (let i = 0; i < count; i++) {
+    reached += weights[i] as number
+    if (reached >= wanted) return i + 1
+  }
+  // Rounding may leave the sum a hair short: then all are needed.
+  return count
+}
+
+/** `uniform` in [0, 1) picks one of the first `count` in proportion to their weights. */
+function draw(weights: Float64Array, count: number, uniform: number): number {
+  let rest = uniform * sum(weights, count)
   let chosen = 0
-  for (const token of tokens ?? weights.keys()) {
-    const weight = weights[token] as number
+  for (let i = 0; i < count; i++) {
+    const weight = weights[i] as number
     if (weight === 0) continue
-    chosen = token
+    chosen = i
     rest -= weight
     if (rest < 0) break
   }
-  // Past the end only by rounding: the last token that has any weight.
+  // Past the end only by rounding: the last one that has any weight.
   return chosen
 }
 
-function sumOf(weights: Float64Array, tokens: Iterable<number>): number {
-  let sum = 0
-  for (const token of tokens) sum += weights[token] as number
-  return sum
+function sum(weights: Float64Array, count: number): number {
+  let total = 0
+  for (let i = 0; i < count; i++) total += weights[i] as number
+  return total
 }
 
 function bounded(name: string, value: number, holds: (value: number) => boolean, rule: string): number {

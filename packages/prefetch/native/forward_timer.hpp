@@ -35,8 +35,8 @@ class ForwardTimer {
   /// Where the forward that begins now records its marks. Null: it is not timed.
   std::shared_ptr<ForwardMarks> begin(bool capturing);
 
-  /// From now on every forward is timed; one that is captured then, at each replay and for good. The trace begins where the
-  /// stream is now.
+  /// From now on every forward is timed; one that is captured then, at each replay and for good. The trace begins where
+  /// the stream is now.
   void begin_trace(spillway_stream* stream);
   /// The marks that were reached since, in order: of forwards outside of captures, and of each captured one's last
   /// replay if that came after the begin.
