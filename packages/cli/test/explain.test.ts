@@ -1,32 +1,13 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Explanation, OffloaderStats } from '@spillway/core'
 import { afterAll, expect, test } from 'vitest'
 import { mostTracedTokens } from '../src/step-trace.js'
 import { spillway, startSpillway } from './command.js'
+import type { ExplainedRun, Span } from './explained-run.js'
 
 const scratch = mkdtempSync(join(tmpdir(), 'spillway-explain-'))
 afterAll(() => rmSync(scratch, { recursive: true, force: true }))
-
-interface RunObject {
-  readonly tokens: readonly number[]
-  readonly stats: OffloaderStats
-  readonly explanation: {
-    readonly limits: { readonly linkBytesPerSecond: number; readonly deviceBytesPerSecond: number }
-    readonly before: Explanation
-    readonly after?: Explanation
-    readonly measuredTokens?: number
-  }
-  readonly trace?: string | null
-}
-interface Span {
-  readonly ph: string
-  readonly tid: number
-  readonly ts: number
-  readonly dur: number
-  readonly args: { readonly module: string; readonly bytes?: number }
-}
 
 const base = ['run', '--device', 'host', '--context-length', '128', '--seed', '5']
 const linkRate = 200 * 2 ** 20
@@ -47,10 +28,10 @@ test('run --explain --trace: the plan, what was measured beside it, and a trace 
   const path = join(scratch, 'run.json')
   const maxTokens = mostTracedTokens + 4
   const words = [...base, ...offloaded, '--json', '--max-tokens', String(maxTokens)]
-  const plain = JSON.parse((await spillway(words)).stdout) as RunObject
+  const plain = JSON.parse((await spillway(words)).stdout) as ExplainedRun
   const { status, stdout } = await spillway([...words, '--explain', '--trace', path])
   expect(status).toBe(0)
-  const { tokens, stats, explanation, trace } = JSON.parse(stdout) as RunObject
+  const { tokens, stats, explanation, trace } = JSON.parse(stdout) as ExplainedRun
   expect(tokens).toEqual(plain.tokens)
   expect(tokens).toHaveLength(maxTokens)
   expect(trace).toBe(path)
@@ -129,7 +110,7 @@ test('--max-tokens 0: the plan alone', async () => {
   const { status, stdout, stderr } = await spillway([...base, ...offloaded, '--json', '--explain', '--max-tokens', '0'])
   expect(stderr).not.toMatch(/loaded|SPILLWAY/)
   expect(status).toBe(0)
-  const { explanation, ...rest } = JSON.parse(stdout) as RunObject
+  const { explanation, ...rest } = JSON.parse(stdout) as ExplainedRun
   expect(rest).toEqual({})
   expect(explanation.after).toBeUndefined()
   expect(explanation.before.modules.filter(({ hostBytes }) => hostBytes > 0)).toHaveLength(16)
@@ -158,7 +139,7 @@ test('auto that keeps everything on the device: the step by the clock, no trace,
   ])
   expect(status).toBe(0)
   expect(stderr).toMatch(/note: .*resident\.json is not written: /)
-  const { explanation, trace, tokens } = JSON.parse(stdout) as RunObject
+  const { explanation, trace, tokens } = JSON.parse(stdout) as ExplainedRun
   expect([trace, tokens.length, existsSync(path)]).toEqual([null, 6, false])
   expect(explanation.measuredTokens).toBe(5)
   // Every byte of the weights is read once, from memory this fast.
