@@ -109,8 +109,9 @@ export class DecodeGraph implements AsyncDisposable {
   /** undefined: the backend cannot be captured. */
   #captured(): Graph | undefined {
     try {
-      if (this.#tracing) return (this.#timedGraph ??= this.#capture())
-      return (this.#graph ??= this.#capture())
+      if (this.#tracing) this.#timedGraph ??= this.#capture()
+      else this.#graph ??= this.#capture()
+      return this.#tracing ? this.#timedGraph : this.#graph
     } catch (error) {
       if (!isSpillwayError(error) || error.code !== 'SPILLWAY_NOT_SUPPORTED') throw error
       this.#decision = { graph: false, reason: error.message }
