@@ -82,59 +82,7 @@ void CudaStream::refuse_in_capture(const char* call, const char* what) const {
   }
 }
 
-/// One piece of work, from before it is enqueued until after: what it uses is kept by the stream, or by the capture.
-class CudaStream::Work {
- public:
-  Work(CudaStream& stream, const char* call) : stream_(stream), record_(stream.capture(call)) {
-    if (!record_) return;
-    std::lock_guard lock(record_->mutex);
-    record_->streams.insert(stream.replays());
-  }
-  Work(const Work&) = delete;
-  Work& operator=(const Work&) = delete;
-  // Also when enqueuing failed: part of it may have been.
-  ~Work() {
-    if (!blocks_.empty()) stream_.queue_->note(blocks_);
-  }
-
-  /// Null: not captured.
-  const std::shared_ptr<CaptureRecord>& record() const { return record_; }
-
-  void keep(CudaBuffer& buffer) {
-    StreamUses* uses = buffer.stream_uses();
-    if (record_ || uses == nullptr) {
-      keep_object(buffer);
-    } else {
-      uses->prepare(stream_.queue_);
-      blocks_.push_back(uses);
-    }
-  }
-  void keep(CudaGraph& graph) { keep_object(graph); }
-  void keep(Object& object) { keep_object(object); }
-  void keep(const char* kernel, const spillway_access* accesses, uint32_t access_count) {
-    blocks_.reserve(access_count);
-    for (uint32_t i = 0; i < access_count; ++i) {
-      auto& buffer = *static_cast<CudaBuffer*>(reinterpret_cast<Object*>(accesses[i].buffer));
-      check_access(kernel, accesses[i], buffer.bytes(), buffer.info().device_address != 0);
-      keep(buffer);
-    }
-  }
-
- private:
-  template <typename T>
-  void keep_object(T& object) {
-    if (record_) {
-      std::lock_guard lock(record_->mutex);
-      record_->kept.keep(object);
-    } else {
-      stream_.queue_->keep(object);
-    }
-  }
-
-  CudaStream& stream_;
-  const std::shared_ptr<CaptureRecord> record_;
-  std::vector<StreamUses*> blocks_;
-};
+StreamWork CudaStream::begin(const char* call) { return {queue_, capture(call), replays()}; }
 
 void CudaStream::synchronize() {
   cuda().enter("stream_synchronize");
@@ -200,7 +148,7 @@ void CudaStream::copy(const std::vector<Copy>& copies) {
     pageable |= to.storage() == SPILLWAY_STORAGE_PAGEABLE || from.storage() == SPILLWAY_STORAGE_PAGEABLE;
   }
   cuda().enter("copy");
-  Work work(*this, "copy");
+  StreamWork work = begin("copy");
   if (work.record() && pageable) {
     fail(SPILLWAY_STATUS_CAPTURE, "copy",
          "pageable host memory cannot be copied in a capture: the driver stages such copies through the calling "
@@ -261,7 +209,7 @@ void CudaStream::fill(Buffer& to_buffer, uint64_t offset, uint64_t bytes, uint8_
   auto& to = static_cast<CudaBuffer&>(to_buffer);
   check_range("fill", "target", to.bytes(), offset, bytes);
   cuda().enter("fill");
-  Work work(*this, "fill");
+  StreamWork work = begin("fill");
   if (to.storage() == SPILLWAY_STORAGE_PAGEABLE) {
     fail(SPILLWAY_STATUS_NOT_SUPPORTED, "fill",
          "a GPU cannot fill pageable host memory; use HostBuffer.write, or pinned memory");
@@ -276,7 +224,7 @@ void CudaStream::launch(const spillway_launch& launch) {
   if (launch.kernel == nullptr) fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "launch", "there is no kernel to launch");
   cuda().enter("launch");
   FunctionHandle function = cuda().modules().function(*launch.kernel, launch.shared_bytes);
-  Work work(*this, "launch");
+  StreamWork work = begin("launch");
   work.keep(launch.kernel->name, launch.accesses, launch.access_count);
   launch_function(function, launch, (launch.kernel->flags & SPILLWAY_KERNEL_STARTS_EARLY) != 0, work);
 }
@@ -284,14 +232,14 @@ void CudaStream::launch(const spillway_launch& launch) {
 void CudaStream::launch(CudaKernel& kernel, const spillway_launch& launch) {
   cuda().enter("launch");
   FunctionHandle function = kernel.function(launch.shared_bytes);
-  Work work(*this, "launch");
+  StreamWork work = begin("launch");
   work.keep(static_cast<Object&>(kernel));
   work.keep(kernel.name().c_str(), launch.accesses, launch.access_count);
   launch_function(function, launch, false, work);
 }
 
 void CudaStream::launch_function(FunctionHandle function, const spillway_launch& launch, bool starts_early,
-                                 const Work& work) {
+                                 const StreamWork& work) {
   LaunchAttribute early;
   early.id = 6;  // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
   early.value = 1;
@@ -317,7 +265,7 @@ void CudaStream::launch_function(FunctionHandle function, const spillway_launch&
 void CudaStream::enqueue(const spillway_access* accesses, uint32_t access_count, spillway_cuda_work enqueue_work,
                          void* state) {
   cuda().enter("enqueue");
-  Work work(*this, "enqueue");
+  StreamWork work = begin("enqueue");
   work.keep("of another library", accesses, access_count);
   const spillway_status status = enqueue_work(state, queue_->handle());
   if (status != SPILLWAY_STATUS_OK) fail(status, "enqueue", "the work of another library could not be enqueued");

@@ -7,6 +7,7 @@
 #include "cuda_graph.hpp"
 #include "cuda_kernel.hpp"
 #include "stream_queue.hpp"
+#include "stream_work.hpp"
 
 namespace spillway::device::cuda {
 
@@ -44,9 +45,11 @@ class CudaStream final : public Stream {
   void refuse_in_capture(const char* call, const char* what) const;
   /// Counted now, or at every replay.
   void count(const std::shared_ptr<CaptureRecord>& record, const CaptureRecord::Totals& totals);
-  class Work;
+  /// Work that is enqueued next, captured or not. Throws when the capture is broken.
+  StreamWork begin(const char* call);
   void copy_batch(const std::vector<Copy>& copies);
-  void launch_function(FunctionHandle function, const spillway_launch& launch, bool starts_early, const Work& work);
+  void launch_function(FunctionHandle function, const spillway_launch& launch, bool starts_early,
+                       const StreamWork& work);
 
   const uint32_t priority_;
   const std::shared_ptr<StreamQueue> queue_;
