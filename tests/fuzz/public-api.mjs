@@ -140,7 +140,7 @@ method('device', 'wrapStream', ['pointer'], { weight: 1, gpu: true })
 method('device', 'wrapMemory', ['pointer', 'size'], { weight: 1, gpu: true })
 method('device', 'loadKernel', ['source', 'text'], { weight: 1, gpu: true })
 
-method('stream', 'record', [handle('event')], { weight: 8 })
+method('stream', 'record', [handle('event'), options({ external: 'boolean' })], { needs: 1, weight: 8 })
 method('stream', 'wait', [handle('event'), options({ external: 'boolean' })], { needs: 1, weight: 8 })
 method('stream', 'copy', [anyBuffer, anyBuffer, copyRange], { needs: 2, weight: 20 })
 method('stream', 'copyBatch', [list(aCopy)], { weight: 10 })

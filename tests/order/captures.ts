@@ -1,10 +1,16 @@
 /** A call that the device must refuse. */
 export class Illegal extends Error {}
 
-/** One recorded operation: a step, or an external wait for an event. */
+/** A wait for an event, or a record of it, that streams outside of the capture take part in. */
+export interface External {
+  readonly event: number
+  readonly use: 'wait' | 'record'
+}
+
+/** One recorded operation: a step, or an external wait or record. */
 export interface Captured {
   readonly step: number
-  readonly external: number | undefined
+  readonly external: External | undefined
   /** Which of the graph's operations it comes after: indices. */
   readonly after: readonly number[]
 }
@@ -43,24 +49,42 @@ export class Captures {
 
   add(stream: number, { step, external }: Omit<Captured, 'after'>): void {
     const { nodes, fronts, last } = this.#open.get(stream)!
+    if (
+      external &&
+      nodes.some((node) => node.external?.event === external.event && node.external.use !== external.use)
+    ) {
+      throw new Illegal('an external record of an event, and a wait for one, in the same capture')
+    }
     const node = nodes.push({ step, external, after: [...fronts.get(stream)!] }) - 1
     fronts.set(stream, new Set([node]))
     last.set(stream, node)
   }
 
-  /** false: the stream is not captured, and from now on the event is none of a capture's. */
-  record(stream: number, event: number): boolean {
+  /** Who waits for the event from now on waits for this record. */
+  record(stream: number, event: number, external: boolean, step: number): 'by the stream' | 'captured' | 'at replays' {
     const capture = this.#open.get(stream)
-    if (capture) this.#events.set(event, { capture, front: capture.fronts.get(stream)! })
-    else this.#events.delete(event)
-    return capture !== undefined
+    if (!capture) {
+      this.#events.delete(event)
+      return 'by the stream'
+    }
+    if (external) {
+      this.add(stream, { step, external: { event, use: 'record' } })
+      return 'at replays'
+    }
+    this.#events.set(event, { capture, front: capture.fronts.get(stream)! })
+    return 'captured'
+  }
+
+  /** A replay records the event. */
+  replayed(event: number): void {
+    this.#events.delete(event)
   }
 
   /** false: an ordinary wait, which no capture takes part in. */
   wait(stream: number, event: number, external: boolean, step: number): boolean {
     const capture = this.#open.get(stream)
     if (capture && external) {
-      this.add(stream, { step, external: event })
+      this.add(stream, { step, external: { event, use: 'wait' } })
       return true
     }
     const recorded = this.#events.get(event)

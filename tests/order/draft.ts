@@ -202,7 +202,8 @@ export class Draft {
       const event = this.#event(70)
       this.#steps.push({ do: 'record', stream, event }, { do: 'wait', stream: this.#random.pick([...joined]), event })
     } else if (kind === 3) {
-      this.#steps.push({ do: 'wait', stream, event: this.#event(50), external: true })
+      const use = this.#random.pick(['wait', 'record'] as const)
+      this.#steps.push({ do: use, stream, event: this.#event(50), external: true })
     } else {
       this.#work(stream, true)
     }

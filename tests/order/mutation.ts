@@ -31,7 +31,7 @@ export function isCaptured({ steps }: Program, edge: Step): boolean {
     if (step === edge) return 'stream' in step && captures.capturing(step.stream)
     if (step.do === 'beginCapture') captures.begin(step.stream)
     else if (step.do === 'endCapture') captures.end(step.stream, step.graph)
-    else if (step.do === 'record') captures.record(step.stream, step.event)
+    else if (step.do === 'record') captures.record(step.stream, step.event, step.external === true, 0)
     else if (step.do === 'wait') captures.wait(step.stream, step.event, step.external === true, 0)
     else if ((step.do === 'copy' || step.do === 'fill' || step.do === 'touch') && captures.capturing(step.stream)) {
       captures.add(step.stream, { step: 0, external: undefined })

@@ -20,6 +20,7 @@ const copy = (stream: number, to: Span, from: Span): Step => ({ do: 'copy', stre
 const record = (stream: number, event: number): Step => ({ do: 'record', stream, event })
 const wait = (stream: number, event: number): Step => ({ do: 'wait', stream, event })
 const external = (stream: number, event: number): Step => ({ do: 'wait', stream, event, external: true })
+const recordAtReplay = (stream: number, event: number): Step => ({ do: 'record', stream, event, external: true })
 const ask = (stream: number, promise: number): Step => ({ do: 'synchronize', stream, promise })
 const settle = (promise: number): Step => ({ do: 'await', promise })
 const read = (from: Span): Step => ({ do: 'read', from })
@@ -210,6 +211,26 @@ describe('graphs', () => {
       ],
       ['9-3@12'],
     ],
+    [
+      'an external record is made at every launch, for what is before it',
+      [
+        begin(0),
+        fill(0, one),
+        recordAtReplay(0, 0),
+        fill(0, two),
+        end(0, 0),
+        wait(3, 0),
+        fill(3, one),
+        launch(0, 0),
+        wait(1, 0),
+        fill(1, one),
+        fill(1, two),
+        launch(2, 0),
+        wait(1, 0),
+        fill(1, one),
+      ],
+      ['6-1@7', '6-9', '3@7-10', '6-1@11', '9-1@11', '10-3@11', '6-13'],
+    ],
     ['an edge of the capture is none outside', [...fork, fill(1, two), ...join, fill(0, one), fill(1, one)], ['7-8']],
   ])('%s', (_, steps, pairs) => expectUnordered(steps, pairs))
 })
@@ -267,6 +288,8 @@ test.each<[string, Step[]]>([
     'an external wait for an event of a capture',
     [begin(0), external(0, 0), end(0, 0), begin(1), record(1, 0), end(1, 1), launch(0, 0)],
   ],
+  ['an external wait and an external record of one event', [begin(0), external(0, 0), recordAtReplay(0, 0)]],
+  ['a wait in the capture for its external record', [begin(0), recordAtReplay(0, 0), wait(0, 0)]],
   ['launching in a capture', [begin(0), end(0, 0), begin(0), launch(0, 0)]],
   ['using what is disposed', [fill(0, one), dispose('buffer', 1), fill(0, one)]],
   ['a copy onto itself', [copy(0, part(one, 0, 8), part(one, 4, 8))]],

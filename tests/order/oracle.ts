@@ -83,11 +83,7 @@ class Judge {
       case 'record':
         this.#use('stream', step.stream)
         this.#use('event', step.event)
-        if (this.#captures.record(step.stream, step.event)) {
-          this.#records.delete(step.event)
-        } else {
-          this.#records.set(step.event, this.#onStream(step.stream))
-        }
+        this.#record(this.#captures.record(step.stream, step.event, step.external === true, at), step)
         return
       case 'wait':
         this.#use('stream', step.stream)
@@ -161,6 +157,11 @@ class Judge {
     if (spec?.kind === 'range') this.#use('range', spec.range)
   }
 
+  #record(made: ReturnType<Captures['record']>, { stream, event }: { stream: number; event: number }): void {
+    if (made === 'by the stream') this.#records.set(event, this.#onStream(stream))
+    else if (made === 'captured') this.#records.delete(event)
+  }
+
   /** A place in the stream, after everything enqueued to it, all the host knows of, and `other`. */
   #onStream(stream: number, other?: number): number {
     const node = this.#order.add([this.#tails.get(stream), this.#host, other])
@@ -208,12 +209,17 @@ class Judge {
     const nodes: number[] = []
     for (const { step: from, external, after } of captured) {
       let record: number | undefined
-      if (external !== undefined) {
-        if (this.#captures.recordedInCapture(external)) throw new Illegal('the event was recorded in a capture since')
-        record = this.#records.get(external)
+      if (external?.use === 'wait') {
+        const { event } = external
+        if (this.#captures.recordedInCapture(event)) throw new Illegal('the event was recorded in a capture since')
+        record = this.#records.get(event)
       }
       const node = this.#order.add([begin, record, ...after.map((other) => nodes[other]!)])
       nodes.push(node)
+      if (external?.use === 'record') {
+        this.#captures.replayed(external.event)
+        this.#records.set(external.event, node)
+      }
       if (external !== undefined) continue
       const step = this.#program.steps[from] as Step & { readonly do: 'copy' | 'fill' | 'touch' }
       const resolved = this.#resolve(spansOf(step))

@@ -40,7 +40,7 @@ export type Step =
       readonly spans: readonly (Span & { readonly mode: TouchMode })[]
       readonly seed: number
     }
-  | { readonly do: 'record'; readonly stream: number; readonly event: number }
+  | { readonly do: 'record'; readonly stream: number; readonly event: number; readonly external?: boolean }
   | { readonly do: 'wait'; readonly stream: number; readonly event: number; readonly external?: boolean }
   /** Asks for the promise; `await` waits for it. */
   | { readonly do: 'synchronize'; readonly stream: number; readonly promise: number }

@@ -89,7 +89,7 @@ async function report(
 }
 
 function edgeName(program: Program, step: Step): string {
-  if (step.do === 'wait' && step.external) return 'external wait'
+  if ((step.do === 'wait' || step.do === 'record') && step.external) return `external ${step.do}`
   return isCaptured(program, step) ? `${step.do} in a capture` : step.do
 }
 

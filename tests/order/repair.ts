@@ -63,6 +63,11 @@ class Repair {
       const event = this.#nextEvent++
       this.#insert(this.#between(first.at + 1, last.at), { do: 'record', stream: first.stream!, event })
       this.#insert(later.step, { do: 'wait', stream: this.#place(later.step).stream!, event, external: true })
+    } else if (!inOneGraph && earlier.launch !== undefined && way < 60) {
+      // Inside the graph, for the waits after each launch.
+      const event = this.#nextEvent++
+      this.#insert(earlier.step + 1, { do: 'record', stream: this.#place(earlier.step).stream!, event, external: true })
+      this.#insert(this.#between(first.at + 1, last.at), { do: 'wait', stream: last.stream, event })
     } else if (way < 75) {
       this.#edge(first, { at: last.at, stream: last.stream })
     } else if (way < 90 || inOneGraph) {
@@ -94,7 +99,7 @@ class Repair {
   }
 
   #edge(from: Place, to: { at: number; stream: number }): void {
-    const events = this.#program.steps.flatMap((step) => (step.do === 'record' ? [step.event] : []))
+    const events = this.#program.steps.flatMap((step) => (step.do === 'record' && !step.external ? [step.event] : []))
     const event = events.length > 0 && this.#random.chance(35) ? this.#random.pick(events) : this.#nextEvent++
     const recorded = this.#between(from.at + 1, to.at)
     this.#insert(recorded, { do: 'record', stream: from.stream!, event })

@@ -161,7 +161,7 @@ class Run {
         })
         return
       case 'record':
-        this.#stream(step.stream).record(this.#event(step.event))
+        this.#stream(step.stream).record(this.#event(step.event), { external: step.external === true })
         return
       case 'wait':
         this.#stream(step.stream).wait(this.#event(step.event), { external: step.external === true })

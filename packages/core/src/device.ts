@@ -23,7 +23,11 @@ export interface Stream extends Handle {
   readonly kind: 'stream'
   readonly priority: StreamPriority
   readonly capturing: boolean
-  record(event: Event): void
+  /**
+   * `external: true`, inside a capture: a record that is made again at each replay, for waits that are no part of the
+   * capture. From the launch on a wait means that replay, and does not wait for what of the graph comes later.
+   */
+  record(event: Event, options?: { external?: boolean }): void
   /**
    * `external: true`, inside a capture: a wait on an event that is no part of the capture, done again at each replay.
    */

@@ -94,7 +94,7 @@ spillway_status event_record(spillway_event* event, spillway_stream* stream, spi
     auto& target = as<Stream>(stream, "event_record");
     auto& source = as<Event>(event, "event_record");
     same_device(target, source, "event_record");
-    target.record(source);
+    target.record(source, false);
   });
 }
 spillway_status event_wait(spillway_event* event, spillway_stream* stream, uint32_t flags, spillway_error* error) {

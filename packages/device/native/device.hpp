@@ -141,7 +141,8 @@ class Stream : public Object {
   virtual HostWait begin_host_wait() = 0;
   /// Calls back when everything enqueued so far is done, or cannot be: the device is lost.
   virtual void notify(std::function<void(spillway_status)> done) = 0;
-  virtual void record(Event& event) = 0;
+  /// external, in a capture: a record at every replay, that what is no part of the capture waits for.
+  virtual void record(Event& event, bool external) = 0;
   virtual void record(Timestamp& timestamp) = 0;
   virtual void wait(Event& event, bool external) = 0;
   /// All of them or, when one is refused, none.

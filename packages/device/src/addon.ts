@@ -81,7 +81,7 @@ export interface DeviceAddon {
   close(device: NativeHandle): Promise<void>
   streamCreate(device: NativeHandle, priority: number): NativeHandle
   eventCreate(device: NativeHandle): NativeHandle
-  record(stream: NativeHandle, event: NativeHandle): void
+  record(stream: NativeHandle, event: NativeHandle, external: boolean): void
   wait(stream: NativeHandle, event: NativeHandle, external: boolean): void
   copy(
     stream: NativeHandle,

@@ -50,8 +50,9 @@ export class NativeStream extends NativeObject implements Stream {
     return addon().capturing(handleOf(this))
   }
 
-  record(event: Event): void {
-    addon().record(handleOf(this), handleOf(event))
+  record(event: Event, options?: { external?: boolean }): void {
+    const { external } = readOptions(options, 'record', ['external'])
+    addon().record(handleOf(this), handleOf(event), external === true)
   }
 
   wait(event: Event, options?: { external?: boolean }): void {

@@ -209,6 +209,68 @@ test('an external wait is done again at every replay, for the record made last b
     expect(device.counters().liveHandles.event).toBe(0)
   }))
 
+test('an external record opens at its place in each replay, before the rest of the graph is done', () =>
+  onDevice({ linkBytesPerSecond: 16 * MiB }, async (device) => {
+    const [main, reader] = [device.createStream(), device.createStream()]
+    const ready = device.createEvent()
+    const input = await pinned(device, PAGE)
+    const output = await pinned(device, PAGE)
+    const large = await pinned(device, 2 * MiB)
+    const [slot, rest] = [device.allocate(PAGE, { tag: 'slot' }), device.allocate(2 * MiB, { tag: 'rest' })]
+    main.beginCapture()
+    main.copy(slot, input)
+    main.copy(output, slot)
+    main.record(ready, { external: true })
+    main.copy(rest, large) // slow
+    const graph = main.endCapture()
+    expect(graph.nodeCount).toBe(4)
+    // The graph keeps the event too; a record in a capture that is dropped leaves the event as it was.
+    main.beginCapture()
+    main.record(ready, { external: true })
+    await main.endCapture().dispose()
+    const settled: string[] = []
+    for (const value of [1, 2, 3]) {
+      input.write(new Uint8Array(PAGE).fill(value))
+      main.launch(graph)
+      reader.wait(ready)
+      const whole = main.synchronize().then(() => settled.push('graph'))
+      await reader.synchronize()
+      settled.push('record')
+      expect(uniform(output.read())).toBe(value)
+      if (value === 3) await ready.dispose()
+      await whole
+    }
+    expect(settled).toEqual(['record', 'graph', 'record', 'graph', 'record', 'graph'])
+    main.launch(graph)
+    await main.synchronize()
+    await disposeAll(main, reader, input, output, large, slot, rest, graph)
+    expect(device.counters().liveHandles.event).toBe(0)
+  }))
+
+test('one event is not both recorded and waited for by a capture', () =>
+  onDevice({}, async (device) => {
+    const main = device.createStream()
+    const event = device.createEvent()
+    const slot = device.allocate(PAGE, { tag: 'slot' })
+    for (const [first, second] of [
+      ['record', 'wait'],
+      ['wait', 'record'],
+    ] as const) {
+      main.beginCapture()
+      main[first](event, { external: true })
+      main[first](event, { external: true })
+      const error = await expectCode('SPILLWAY_CAPTURE', () => main[second](event, { external: true }))
+      expect(error.message).toMatch(/use two events/)
+      main.fill(slot, 3)
+      const graph = main.endCapture()
+      expect(graph.nodeCount).toBe(3)
+      main.launch(graph)
+      expect(uniform(await readBack(device, slot, main))).toBe(3)
+      await graph.dispose()
+    }
+    await disposeAll(main, event, slot)
+  }))
+
 test('a graph keeps its buffers, and work in flight keeps the graph', () =>
   onDevice({ linkBytesPerSecond: 8 * MiB }, async (device) => {
     const stream = device.createStream()

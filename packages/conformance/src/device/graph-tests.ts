@@ -122,6 +122,35 @@ export const deviceGraphTests: readonly RigTest<undefined>[] = [
     }
     await writer.synchronize()
   }),
+  graphTest('an external record is made at every replay', async (rig) => {
+    const { compute, device } = rig
+    const reader = rig.keep(device.createStream())
+    const [ready, done] = [rig.keep(device.createEvent()), rig.keep(device.createEvent())]
+    const input = rig.keep(await rig.staging(size))
+    const [slot, seen] = [deviceBuffer(rig, size), rig.keep(await rig.staging(size))]
+    compute.beginCapture()
+    compute.copy(slot, input)
+    compute.record(ready, { external: true })
+    await ensureCode('SPILLWAY_CAPTURE', 'an external wait for it in the same capture', () =>
+      compute.wait(ready, { external: true }),
+    )
+    await ensureCode('SPILLWAY_CAPTURE', 'a wait for it in the same capture', () => compute.wait(ready))
+    const graph = rig.keep(compute.endCapture())
+    // Recorded by no replay yet: no wait.
+    reader.wait(ready)
+    await reader.synchronize()
+    for (let replay = 1; replay <= 4; replay++) {
+      const bytes = pattern(replay, size)
+      input.write(bytes)
+      compute.wait(done)
+      compute.launch(graph)
+      reader.wait(ready)
+      reader.copy(seen, slot)
+      reader.record(done)
+      await reader.synchronize()
+      ensureBytes(seen.read(), bytes, `what was read after replay ${replay}`)
+    }
+  }),
   graphTest('a graph keeps what it uses, until it is disposed', async (rig) => {
     const { compute, device } = rig
     const before = rig.held()

@@ -17,12 +17,12 @@ Napi::Value event_create(const Napi::CallbackInfo& info) {
   return make_handle(info.Env(), object_of<Device>(info[0], SPILLWAY_KIND_DEVICE).create_event());
 }
 
-// record(stream, event)
+// record(stream, event, external)
 Napi::Value record(const Napi::CallbackInfo& info) {
   Stream& stream = stream_of(info[0]);
   auto& event = object_of<Event>(info[1], SPILLWAY_KIND_EVENT);
   same_device(stream, event, "event_record");
-  stream.record(event);
+  stream.record(event, info[2].ToBoolean());
   return info.Env().Undefined();
 }
 

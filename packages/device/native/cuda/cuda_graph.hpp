@@ -7,6 +7,7 @@
 #include <string>
 
 #include "../device.hpp"
+#include "../external_events.hpp"
 #include "stream_queue.hpp"
 
 namespace spillway::device::cuda {
@@ -30,6 +31,7 @@ class CaptureRecord {
   std::mutex mutex;   // guards the rest until the capture has ended; then nothing changes any more
   KeptObjects kept{KeptObjects::Purpose::kHeld};
   Totals totals;
+  ExternalEvents external_events;
   std::set<ReplayCount> streams;  // whose work it is
 };
 

@@ -96,10 +96,21 @@ void CudaStream::notify(std::function<void(spillway_status)> done) {
   if (!queue_->when_done(std::move(done))) fail(SPILLWAY_STATUS_CLOSED, "stream_notify", "this stream was disposed");
 }
 
-void CudaStream::record(Event& event) {
+void CudaStream::record(Event& event, bool external) {
   cuda().enter("event_record");
   auto& target = static_cast<CudaEvent&>(event);
   std::shared_ptr<CaptureRecord> record = capture("event_record");
+  if (record && external) {
+    {
+      // The replays write the event.
+      std::lock_guard lock(record->mutex);
+      record->external_events.add(target, ExternalEvents::Use::kRecord);
+      record->kept.keep(static_cast<Object&>(target));
+    }
+    cuda().check(driver().cuEventRecordWithFlags(target.handle(), queue_->handle(), kExternal),
+                 "cuEventRecordWithFlags");
+    return;
+  }
   cuda().check(driver().cuEventRecord(target.handle(), queue_->handle()), "cuEventRecord");
   target.set_capture_id(record ? record->id : 0);
 }
@@ -129,6 +140,7 @@ void CudaStream::wait(Event& event, bool external) {
   if (external) {
     // The replays read the event.
     std::lock_guard lock(record->mutex);
+    record->external_events.add(source, ExternalEvents::Use::kWait);
     record->kept.keep(static_cast<Object&>(source));
   } else if (source.capture_id() != record->id) {
     // The driver would refuse it too, and break the capture.

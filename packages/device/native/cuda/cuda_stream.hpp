@@ -24,7 +24,7 @@ class CudaStream final : public Stream {
   void synchronize() override;
   HostWait begin_host_wait() override { return {}; }
   void notify(std::function<void(spillway_status)> done) override;
-  void record(Event& event) override;
+  void record(Event& event, bool external) override;
   void record(Timestamp& timestamp) override;
   void wait(Event& event, bool external) override;
   void copy(const std::vector<Copy>& copies) override;

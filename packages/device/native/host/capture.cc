@@ -17,15 +17,16 @@ void Capture::add(uint32_t lane_index, std::shared_ptr<const Operation> operatio
   for (const Held<HostBuffer>& buffer : operation->buffers()) buffers.emplace_back(buffer.get());
   std::lock_guard lock(mutex_);
   Lane& lane = lanes_[lane_index];
-  nodes_.push_back({std::move(operation), {}, lane_index, std::move(lane.pending), std::move(buffers)});
+  nodes_.push_back({std::move(operation), {}, {}, lane_index, std::move(lane.pending), std::move(buffers)});
   lane.pending.clear();
   lane.tail = static_cast<int64_t>(nodes_.size()) - 1;
 }
 
-void Capture::add_external_wait(uint32_t lane_index, HostEvent& event) {
+void Capture::add_external(uint32_t lane_index, HostEvent& event, ExternalEvents::Use use) {
   std::lock_guard lock(mutex_);
+  external_events_.add(event, use);
   Lane& lane = lanes_[lane_index];
-  nodes_.push_back({nullptr, Ref<HostEvent>(&event), lane_index, std::move(lane.pending), {}});
+  nodes_.push_back({nullptr, Ref<HostEvent>(&event), use, lane_index, std::move(lane.pending), {}});
   lane.pending.clear();
   lane.tail = static_cast<int64_t>(nodes_.size()) - 1;
 }

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <vector>
 
+#include "../external_events.hpp"
 #include "event.hpp"
 #include "operation.hpp"
 
@@ -16,8 +17,9 @@ class HostDevice;
 class HostStream;
 
 struct GraphNode {
-  std::shared_ptr<const Operation> operation;  // null: a wait on an event outside the capture
+  std::shared_ptr<const Operation> operation;  // null: an external wait or record
   Ref<HostEvent> external_event;
+  ExternalEvents::Use external_use;      // of external_event
   uint32_t lane;                         // which stream; lane 0 began the capture
   std::vector<uint32_t> dependencies;    // nodes of other lanes
   std::vector<Ref<HostBuffer>> buffers;  // of the operation, which only holds them
@@ -28,7 +30,8 @@ class Capture : public std::enable_shared_from_this<Capture> {
   Capture(HostDevice& device, HostStream& origin);
 
   void add(uint32_t lane, std::shared_ptr<const Operation> operation);
-  void add_external_wait(uint32_t lane, HostEvent& event);
+  /// Throws CAPTURE.
+  void add_external(uint32_t lane, HostEvent& event, ExternalEvents::Use use);
   /// What an event recorded in this lane now stands for.
   std::shared_ptr<const HostEvent::CapturedRecord> record(uint32_t lane);
   void wait(uint32_t lane, const HostEvent::CapturedRecord& record);
@@ -61,6 +64,7 @@ class Capture : public std::enable_shared_from_this<Capture> {
   mutable std::mutex mutex_;
   std::vector<Lane> lanes_;
   std::vector<GraphNode> nodes_;
+  ExternalEvents external_events_;
 };
 
 }  // namespace spillway::device::host

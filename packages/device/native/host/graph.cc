@@ -43,7 +43,7 @@ HostGraph::~HostGraph() {
 std::vector<std::shared_ptr<Signal>> HostGraph::external_signals() const {
   std::vector<std::shared_ptr<Signal>> signals(nodes_.size());
   for (size_t i = 0; i < nodes_.size(); ++i) {
-    if (!nodes_[i].external_event) continue;
+    if (!nodes_[i].external_event || nodes_[i].external_use == ExternalEvents::Use::kRecord) continue;
     HostEvent::Record record = nodes_[i].external_event->last();
     if (record.captured) {
       fail(SPILLWAY_STATUS_CAPTURE, "graph_launch",
@@ -80,6 +80,8 @@ void HostGraph::replay(WorkQueue& stream, const GraphLaunch& launch) {
     for (uint32_t dependency : node.dependencies) wait(queue, done[dependency]);
     if (node.operation) {
       queue.push(node.operation, launch);
+    } else if (node.external_use == ExternalEvents::Use::kRecord) {
+      node.external_event->set({signal(queue), nullptr});
     } else if (external[i]) {
       wait(queue, external[i]);
     }

@@ -84,11 +84,15 @@ void HostStream::notify(std::function<void(spillway_status)> done) {
   queue_->demand();
 }
 
-void HostStream::record(Event& event) {
+void HostStream::record(Event& event, bool external) {
   host().failures().pass(FailurePoint::kEvent, "event_record");
   auto& target = static_cast<HostEvent&>(event);
   if (Joined in = joined(); in.capture) {
-    target.set({nullptr, in.capture->record(in.lane)});
+    if (external) {
+      in.capture->add_external(in.lane, target, ExternalEvents::Use::kRecord);
+    } else {
+      target.set({nullptr, in.capture->record(in.lane)});
+    }
     return;
   }
   host().check_open("event_record");
@@ -108,7 +112,7 @@ void HostStream::wait(Event& event, bool external) {
   HostEvent::Record record = source.last();
   Joined in = joined();
   if (external && in.capture) {
-    in.capture->add_external_wait(in.lane, source);
+    in.capture->add_external(in.lane, source, ExternalEvents::Use::kWait);
     return;
   }
   if (record.captured) {

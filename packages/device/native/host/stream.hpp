@@ -21,7 +21,7 @@ class HostStream final : public Stream {
   void synchronize() override;
   HostWait begin_host_wait() override;
   void notify(std::function<void(spillway_status)> done) override;
-  void record(Event& event) override;
+  void record(Event& event, bool external) override;
   void record(Timestamp& timestamp) override;
   void wait(Event& event, bool external) override;
   void copy(const std::vector<Copy>& copies) override;
