@@ -154,6 +154,7 @@ getter('stream', 'capturing')
 
 method('host-buffer', 'write', ['source', 'offset'], { needs: 1, weight: 8 })
 method('host-buffer', 'read', ['offset', 'count'], { needs: 0, weight: 6 })
+method('host-buffer', 'readInto', ['source', 'offset'], { needs: 1, weight: 4 })
 
 method('virtualMemory', 'reserve', ['granules'], { makes: 'range', weight: 4 })
 method('virtualMemory', 'createPhysical', ['granules', 'text'], { makes: 'physical', weight: 4 })

@@ -82,6 +82,8 @@ export interface HostBuffer extends Handle {
   write(source: Uint8Array, offset?: number): void
   /** Copies bytes out, on the calling thread. The caller orders it against streams that use the buffer. */
   read(offset?: number, bytes?: number): Uint8Array
+  /** As `read`, as many bytes as `target` has room for: for who reads the same again and again. */
+  readInto(target: Uint8Array, offset?: number): void
 }
 
 export interface DeviceCapabilities {

@@ -19,12 +19,15 @@ export interface EvaluatorOptions {
 export class Evaluator implements AsyncDisposable {
   readonly #options: EvaluatorOptions
   readonly #logits: HostBuffer
+  /** What `advance` returns: a vocabulary is half a megabyte, and new memory of that size costs more than to fill it. */
+  readonly #lastLogits: Float32Array
   readonly #decodeGraph: DecodeGraph
 
   private constructor(options: EvaluatorOptions, logits: HostBuffer) {
     const { forward, offloader, stream, decideGraph } = options
     this.#options = options
     this.#logits = logits
+    this.#lastLogits = new Float32Array(options.vocabSize)
     this.#decodeGraph = new DecodeGraph({ forward, offloader, stream, logits, decision: decideGraph() })
   }
 
@@ -48,9 +51,9 @@ export class Evaluator implements AsyncDisposable {
 
   /**
    * Evaluates what the cache does not hold yet of `tokens`, which begin as those of the last call since `reset` did, and
-   * returns the logits of the last one, f32 [vocab]. Prefill and decode are the same: one is many tokens behind, the
-   * other is one; and after a sleep that discarded the cache it is all of them again. Stops after the running step with
-   * SPILLWAY_ABORTED.
+   * returns the logits of the last one, f32 [vocab], good until the next call. Prefill and decode are the same: one is
+   * many tokens behind, the other is one; and after a sleep that discarded the cache it is all of them again. Stops after
+   * the running step with SPILLWAY_ABORTED.
    */
   async advance(tokens: readonly number[], signal?: AbortSignal): Promise<Float32Array> {
     const { kvCache, workspace } = this.#options
@@ -63,7 +66,9 @@ export class Evaluator implements AsyncDisposable {
       await this.#step(chunk, position, wanted)
       throwIfAborted(signal, 'generating')
     }
-    return floatsOf(this.#logits.read())
+    const { buffer, byteOffset, byteLength } = this.#lastLogits
+    this.#logits.readInto(new Uint8Array(buffer, byteOffset, byteLength))
+    return this.#lastLogits
   }
 
   /** Logits at every position of a new sequence, each f32 [vocab]. */

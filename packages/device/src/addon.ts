@@ -129,6 +129,7 @@ export interface DeviceAddon {
   bufferInfo(buffer: NativeHandle): [bytes: number, storage: number, pointer: bigint]
   hostWrite(buffer: NativeHandle, offset: number, source: Uint8Array): void
   hostRead(buffer: NativeHandle, offset: number, bytes: number): Uint8Array
+  hostReadInto(buffer: NativeHandle, offset: number, target: Uint8Array): void
   granularity(device: NativeHandle): number
   reserve(device: NativeHandle, bytes: number): NativeHandle
   createPhysical(device: NativeHandle, bytes: number, tag: string): NativeHandle

@@ -52,4 +52,8 @@ export class NativeHostBuffer extends NativeObject implements HostBuffer {
     const handle = handleOf(this)
     return addon().hostRead(handle, offset, bytes ?? restBytes(this.bytes, offset))
   }
+
+  readInto(target: Uint8Array, offset = 0): void {
+    addon().hostReadInto(handleOf(this), offset, target)
+  }
 }

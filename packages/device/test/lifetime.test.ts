@@ -124,6 +124,7 @@ test('after its device, everything else is SPILLWAY_DISPOSED or lets go quietly'
   await close(all)
   await expectCode('SPILLWAY_DISPOSED', () => host.read())
   await expectCode('SPILLWAY_DISPOSED', () => host.write(new Uint8Array(1)))
+  await expectCode('SPILLWAY_DISPOSED', () => host.readInto(new Uint8Array(1)))
   await expectCode('SPILLWAY_DISPOSED', () => stream.synchronize())
 })
 

@@ -47,6 +47,17 @@ test.each(['mapped', 'pinned', 'pageable'] as const)(
       expect(uniform(buffer.read())).toBe(0)
       buffer.write(Uint8Array.of(1, 2, 3), 12_342)
       expect([...buffer.read(12_341)]).toEqual([0, 1, 2, 3])
+      const target = new Uint8Array(6).fill(9)
+      buffer.readInto(target.subarray(1, 4), 12_342)
+      buffer.readInto(target.subarray(5, 5), 12_345)
+      expect([...target]).toEqual([9, 1, 2, 3, 9, 9])
+      for (const offset of [12_340, -1, 2 ** 53]) {
+        await expectCode('SPILLWAY_INVALID_ARGUMENT', () => buffer.readInto(target, offset))
+      }
+      expect([...target]).toEqual([9, 1, 2, 3, 9, 9])
+      for (const wrong of ['text', new Float32Array(1), new ArrayBuffer(4), undefined]) {
+        await expectCode('SPILLWAY_INVALID_ARGUMENT', () => buffer.readInto(wrong as unknown as Uint8Array))
+      }
       await expectCode('SPILLWAY_INVALID_ARGUMENT', () => buffer.write(Uint8Array.of(1, 2), 12_344))
       await expectCode('SPILLWAY_INVALID_ARGUMENT', () => buffer.read(-1, 1))
       await expectCode('SPILLWAY_INVALID_ARGUMENT', () => buffer.read(0, 12_346))

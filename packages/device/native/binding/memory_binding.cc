@@ -49,12 +49,16 @@ Buffer& host_buffer_of(const Napi::Value& value, uint64_t offset, uint64_t bytes
   return buffer;
 }
 
+Napi::Uint8Array uint8_array_of(const Napi::Value& value, const char* name) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    throw_invalid(value.Env(), std::string("the ") + name + " must be a Uint8Array");
+  }
+  return value.As<Napi::Uint8Array>();
+}
+
 // hostWrite(buffer, offset, source: Uint8Array)
 Napi::Value host_write(const Napi::CallbackInfo& info) {
-  if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
-    throw_invalid(info.Env(), "the source must be a Uint8Array");
-  }
-  auto source = info[2].As<Napi::Uint8Array>();
+  const Napi::Uint8Array source = uint8_array_of(info[2], "source");
   const uint64_t offset = to_size(info[1], "offset");
   Ref<Buffer> target(&host_buffer_of(info[0], offset, source.ByteLength()));
   auto access = target->begin_host_access(offset, source.ByteLength(), SPILLWAY_ACCESS_WRITE);
@@ -63,16 +67,29 @@ Napi::Value host_write(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+void read_into(const Napi::Value& buffer, uint64_t offset, Napi::Uint8Array target) {
+  const uint64_t bytes = target.ByteLength();
+  Ref<Buffer> source(&host_buffer_of(buffer, offset, bytes));
+  auto access = source->begin_host_access(offset, bytes, SPILLWAY_ACCESS_READ);
+  const auto* data = static_cast<const uint8_t*>(source->info().host_address);
+  if (bytes > 0) std::memcpy(target.Data(), data + offset, bytes);
+}
+
 // hostRead(buffer, offset, bytes): Uint8Array, a copy
 Napi::Value host_read(const Napi::CallbackInfo& info) {
   const uint64_t offset = to_size(info[1], "offset");
   const uint64_t bytes = to_size(info[2], "bytes");
-  Ref<Buffer> source(&host_buffer_of(info[0], offset, bytes));
+  // Before memory is taken for what may not be there.
+  static_cast<void>(host_buffer_of(info[0], offset, bytes));
   auto result = Napi::Uint8Array::New(info.Env(), bytes);
-  auto access = source->begin_host_access(offset, bytes, SPILLWAY_ACCESS_READ);
-  const auto* data = static_cast<const uint8_t*>(source->info().host_address);
-  if (bytes > 0) std::memcpy(result.Data(), data + offset, bytes);
+  read_into(info[0], offset, result);
   return result;
+}
+
+// hostReadInto(buffer, offset, target): as many bytes as the target, a Uint8Array, has
+Napi::Value host_read_into(const Napi::CallbackInfo& info) {
+  read_into(info[0], to_size(info[1], "offset"), uint8_array_of(info[2], "target"));
+  return info.Env().Undefined();
 }
 
 AddressRange& range_of(const Napi::Value& value) { return object_of<AddressRange>(value, SPILLWAY_KIND_ADDRESS_RANGE); }
@@ -122,6 +139,7 @@ void export_memory(Napi::Env env, Napi::Object exports) {
   export_function<buffer_info>(env, exports, "bufferInfo");
   export_function<host_write>(env, exports, "hostWrite");
   export_function<host_read>(env, exports, "hostRead");
+  export_function<host_read_into>(env, exports, "hostReadInto");
   export_function<granularity>(env, exports, "granularity");
   export_function<reserve>(env, exports, "reserve");
   export_function<create_physical>(env, exports, "createPhysical");
