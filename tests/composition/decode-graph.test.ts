@@ -175,6 +175,24 @@ describe.each(devices)('%s', (_, deviceOptions) => {
   })
 })
 
+test('a token is handed out before its replay has copied what the next one needs first', async () => {
+  // A layer takes a twelfth of a second, the kernels after the last of them a thousandth.
+  const deviceOptions = { check: false, linkBytesPerSecond: 2 * 2 ** 20 } as const
+  const options = { offload: configure(prefetch, { groupSize: 1 }), pin: 'on' } as const
+  await withModel(deviceOptions, options, async (model, device) => {
+    const generation = model.generate(prompt, { temperature: 0, maxTokens })
+    for (let count = 0; count < 3; count++) await generation.next()
+    const arrived = (): number => device.counters().hostToDeviceBytesByTag.weights ?? 0
+    for (const expected of eager.tokens.slice(3, 6)) {
+      expect((await generation.next()).value).toMatchObject({ tokens: [expected] })
+      const early = arrived()
+      const { offloadedBytes } = await model.settledStats()
+      expect(arrived() - early).toBeGreaterThanOrEqual(layerBytes)
+      expect(arrived() - early).toBeLessThan(offloadedBytes)
+    }
+  })
+})
+
 test('asleep, a replay is refused as a forward is, and awake again the next text is right', async () => {
   const { residency, steps } = shelved()
   await withModel(
@@ -185,6 +203,8 @@ test('asleep, a replay is refused as a forward is, and awake again the next text
       const generation = model.generate(prompt, { temperature: 0, maxTokens })
       for (let count = 0; count < 3; count++) await generation.next()
       const { graphLaunches } = device.counters()
+      // As core does before it lets a residency backend sleep, which is asked directly here.
+      await model.settledStats()
       await steps().sleep({ level: 1, tags: ['weights'] })
       await expect(generation.next()).rejects.toMatchObject({
         code: 'SPILLWAY_ASLEEP',

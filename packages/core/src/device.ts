@@ -124,6 +124,7 @@ export interface DeviceCounters {
   readonly deviceToDeviceBytes: number
   readonly hostToHostBytes: number
   readonly launches: number
+  /** Enqueued. */
   readonly graphLaunches: number
   /** Live host memory by storage, exact sizes as asked for. */
   readonly pinnedBytes: number

@@ -1,6 +1,7 @@
 import {
   type ConfiguredBackend,
   type Device,
+  type Event,
   type Graph,
   type HostBuffer,
   isSpillwayError,
@@ -42,13 +43,15 @@ export interface DecodeGraphOptions {
   readonly stream: Stream
   /** Where the logits of each token go, f32 [vocab]. */
   readonly logits: HostBuffer
+  /** Recorded when they are there. */
+  readonly ready: Event
   readonly decision: GraphDecision
 }
 
 /**
  * The forward of one row, its logits wanted: captured once, then replayed for every token. A replay enters no JavaScript
- * of engine or backend. In traces another graph is replayed, captured in one, which takes times. Addresses stay for as long as the model is loaded, and fences of a sleep are part of the graph, so
- * it is never captured again.
+ * of engine or backend. In traces another graph is replayed, captured in one, which takes times. Addresses stay for as long as the
+ * model is loaded, and fences of a sleep are part of the graph, so it is never captured again.
  */
 export class DecodeGraph implements AsyncDisposable {
   readonly #options: DecodeGraphOptions
@@ -66,7 +69,7 @@ export class DecodeGraph implements AsyncDisposable {
   constructor(options: DecodeGraphOptions) {
     this.#options = options
     this.#decision = options.decision
-    this.#shape = { rows: 1, logitsFrom: 0, logits: options.logits }
+    this.#shape = { rows: 1, logitsFrom: 0, logits: options.logits, ready: options.ready }
   }
 
   /** `auto` chooses a backend when it places: what that one cannot do shows at the first capture. */

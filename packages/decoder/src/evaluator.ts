@@ -1,10 +1,20 @@
-import { type HostArena, type HostBuffer, type Offloader, type Stream, throwIfAborted } from '@spillway/core'
+import {
+  type Device,
+  type Event,
+  type HostArena,
+  type HostBuffer,
+  type Offloader,
+  type Stream,
+  throwIfAborted,
+} from '@spillway/core'
 import { DecodeGraph, type GraphDecision } from './decode-graph.js'
 import type { Forward, ForwardShape } from './forward.js'
 import type { KvCache } from './kv-cache.js'
+import { Resources } from './resources.js'
 import type { Workspace } from './workspace.js'
 
 export interface EvaluatorOptions {
+  readonly device: Device
   readonly forward: Forward
   readonly kvCache: KvCache
   readonly workspace: Workspace
@@ -15,24 +25,45 @@ export interface EvaluatorOptions {
   readonly decideGraph: () => GraphDecision
 }
 
+interface EvaluatorHandles {
+  readonly logits: HostBuffer
+  readonly ready: Event
+  readonly readback: Stream
+}
+
 /** Runs token sequences through the model, `maxRows` at a time, and waits without blocking. One caller at a time. */
 export class Evaluator implements AsyncDisposable {
   readonly #options: EvaluatorOptions
   readonly #logits: HostBuffer
   /** What `advance` returns: a vocabulary is half a megabyte, and new memory of that size costs more than to fill it. */
   readonly #lastLogits: Float32Array
+  readonly #ready: Event
+  /** Waits for logits, and for nothing that comes after them. */
+  readonly #readback: Stream
   readonly #decodeGraph: DecodeGraph
 
-  private constructor(options: EvaluatorOptions, logits: HostBuffer) {
-    const { forward, offloader, stream, decideGraph } = options
+  private constructor(options: EvaluatorOptions, { logits, ready, readback }: EvaluatorHandles) {
+    const { forward, offloader, stream, vocabSize, decideGraph } = options
     this.#options = options
     this.#logits = logits
-    this.#lastLogits = new Float32Array(options.vocabSize)
-    this.#decodeGraph = new DecodeGraph({ forward, offloader, stream, logits, decision: decideGraph() })
+    this.#lastLogits = new Float32Array(vocabSize)
+    this.#ready = ready
+    this.#readback = readback
+    this.#decodeGraph = new DecodeGraph({ forward, offloader, stream, logits, ready, decision: decideGraph() })
   }
 
   static async create(options: EvaluatorOptions, signal?: AbortSignal): Promise<Evaluator> {
-    return new Evaluator(options, await allocateLogits(options.offloader.host, options.vocabSize, signal))
+    const { device, offloader, vocabSize } = options
+    const resources = new Resources()
+    try {
+      const logits = resources.add(await allocateLogits(offloader.host, vocabSize, signal))
+      const ready = resources.add(device.createEvent())
+      const readback = resources.add(device.createStream())
+      return new Evaluator(options, { logits, ready, readback })
+    } catch (error) {
+      await resources.dispose()
+      throw error
+    }
   }
 
   get graphDecision(): GraphDecision {
@@ -62,7 +93,7 @@ export class Evaluator implements AsyncDisposable {
       const position = kvCache.length
       const chunk = tokens.slice(position, position + maxRows)
       const isLast = position + chunk.length === tokens.length
-      const wanted = isLast ? { logitsFrom: chunk.length - 1, logits: this.#logits } : {}
+      const wanted = isLast ? { logitsFrom: chunk.length - 1, logits: this.#logits, ready: this.#ready } : {}
       await this.#step(chunk, position, wanted)
       throwIfAborted(signal, 'generating')
     }
@@ -83,7 +114,7 @@ export class Evaluator implements AsyncDisposable {
       while (kvCache.length < tokens.length) {
         const position = kvCache.length
         const chunk = tokens.slice(position, position + maxRows)
-        await this.#step(chunk, position, { logitsFrom: 0, logits })
+        await this.#step(chunk, position, { logitsFrom: 0, logits, ready: this.#ready })
         throwIfAborted(signal, 'computing logits')
         // By position: a cache that was lost meanwhile makes them come again.
         for (let row = 0; row < chunk.length; row++)
@@ -103,7 +134,7 @@ export class Evaluator implements AsyncDisposable {
       workspace.write(tokens, position)
       if (rows === 1 && wanted.logits === this.#logits) this.#decodeGraph.enqueue()
       else forward.enqueue({ rows, ...wanted })
-      await stream.synchronize()
+      await this.#computed(wanted)
     } catch (error) {
       this.#decodeGraph.forwardFailed()
       // Part of it may be enqueued and use the buffers that the next step writes.
@@ -113,9 +144,20 @@ export class Evaluator implements AsyncDisposable {
     kvCache.commit(position + rows, epoch)
   }
 
+  /**
+   * A forward ends with copies for the next one, and a graph ends only when they have: whoever waited for that would
+   * leave the link idle while a token is chosen.
+   */
+  async #computed({ ready }: Pick<ForwardShape, 'ready'>): Promise<void> {
+    if (ready === undefined) return this.#options.stream.synchronize()
+    this.#readback.wait(ready)
+    await this.#readback.synchronize()
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#options.stream.synchronize().catch(() => {})
     await this.#decodeGraph[Symbol.asyncDispose]()
-    await this.#logits.dispose()
+    await Promise.all([this.#logits, this.#ready, this.#readback].map((handle) => handle.dispose()))
   }
 }
 

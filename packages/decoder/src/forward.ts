@@ -1,4 +1,4 @@
-import type { HostBuffer, Offloader, PlacedModule, Stream, TensorView } from '@spillway/core'
+import type { Event, HostBuffer, Offloader, PlacedModule, Stream, TensorView } from '@spillway/core'
 import type { DecoderConfig } from './config.js'
 import type { Kernels } from './kernels.js'
 import type { KvCache } from './kv-cache.js'
@@ -24,6 +24,8 @@ export interface ForwardShape {
   readonly logitsFrom?: number
   /** Where those logits go, f32 [rows, vocab], one after another. */
   readonly logits?: HostBuffer
+  /** Recorded once they are there; of a captured forward, in every replay. */
+  readonly ready?: Event
 }
 
 /** The computation: enqueues everything, waits for nothing, changes nothing but cache and workspace. */
@@ -45,7 +47,7 @@ export class Forward {
    * Reads tokens and their position from what `Workspace.write` has put there when the work runs, so a forward that was
    * captured serves every token. The host buffers used are free again when the stream is done.
    */
-  enqueue({ rows, logitsFrom, logits }: ForwardShape): void {
+  enqueue({ rows, logitsFrom, logits, ready }: ForwardShape): void {
     const { offloader, stream, workspace, config } = this.#options
     workspace.upload(stream, rows)
     offloader.forward(stream, (scope) => {
@@ -59,6 +61,7 @@ export class Forward {
       if (logitsFrom === undefined || logits === undefined) return
       inModule(normName, () => this.#finalNorm(logitsFrom, rows))
       inModule(headName, () => this.#head(logitsFrom, rows, logits))
+      if (ready !== undefined) stream.record(ready, { external: true })
     })
   }
 

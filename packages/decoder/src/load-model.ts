@@ -174,7 +174,10 @@ async function load(directory: string, options: LoadModelOptions, resources: Res
   const { vocabSize } = config
   const graph = () => decideGraph({ device, pin: offloader.pin, backends, enforceEager })
   const evaluator = resources.add(
-    await Evaluator.create({ forward, kvCache, workspace, stream, offloader, vocabSize, decideGraph: graph }, signal),
+    await Evaluator.create(
+      { device, forward, kvCache, workspace, stream, offloader, vocabSize, decideGraph: graph },
+      signal,
+    ),
   )
   throwIfAborted(signal, 'loading the model')
   report('ready', plan.weightBytes)

@@ -47,6 +47,11 @@ export interface Model extends AsyncDisposable {
    * last token that was measured, replays included.
    */
   stats(): OffloaderStats
+  /**
+   * `stats()` once everything that was enqueued is done. A token is handed out while copies for the next one are under
+   * way: who compares the device's counters between tokens waits here first.
+   */
+  settledStats(options?: { readonly signal?: AbortSignal }): Promise<OffloaderStats>
   /** What lies where and what a step costs, as `Offloader.explain`; `formatExplanation` makes a table of it. */
   explain(options?: ExplainOptions): Explanation
   /**
@@ -125,6 +130,10 @@ export class LoadedModel implements Model {
 
   stats(): OffloaderStats {
     return this.#offloader.stats()
+  }
+
+  settledStats(options?: { readonly signal?: AbortSignal }): Promise<OffloaderStats> {
+    return this.#offloader.settledStats(options)
   }
 
   explain(options?: ExplainOptions): Explanation {

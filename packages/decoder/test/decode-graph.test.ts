@@ -8,6 +8,7 @@ import { decode } from './decoded-logits.js'
 import { fixture } from './fixtures.js'
 import { run } from './generate-run.js'
 import { hostLayers } from './host-layers.js'
+import { settledCounters } from './settled-counters.js'
 import { expectNothingLeft, withDevice, withModel } from './with-device.js'
 
 const f32 = fixture('llama-f32')
@@ -20,9 +21,9 @@ async function perToken(model: Model, device: Device): Promise<Partial<DeviceCou
   const steps = model.generate(prompt, { maxTokens: 8 })
   // The prompt, a rehearsal, and the capture.
   for (let token = 0; token < 3; token++) await steps.next()
-  const before = device.counters()
+  const before = await settledCounters(model, device)
   for (let token = 0; token < 5; token++) await steps.next()
-  const after = device.counters()
+  const after = await settledCounters(model, device)
   await steps.return!()
   const names = [
     'launches',
@@ -66,7 +67,7 @@ describe('a token costs', () => {
     })
   })
 
-  test('one launch, one write and one wait: nothing else enters the device', async () => {
+  test('one launch, one write and one wait, for an event: nothing else enters the device', async () => {
     await withModel(f32, { offload: hostLayers([]) }, async (model, device) => {
       const steps = model.generate(prompt, { maxTokens: 10 })
       for (let count = 0; count < 3; count++) await steps.next()
@@ -86,7 +87,7 @@ describe('a token costs', () => {
         stream: 5,
         allocation: 0,
         copy: 0,
-        event: 0,
+        event: 5,
         mapping: 0,
         capture: 0,
         pinning: 0,

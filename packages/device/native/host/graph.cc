@@ -11,9 +11,7 @@ namespace spillway::device::host {
 class HostGraph::EndOperation : public Operation {
  public:
   explicit EndOperation(HostGraph& graph) : graph_(&graph) {}
-  void run(HostDevice& device, uint32_t) const override {
-    device.counters().graph_launches.fetch_add(1, std::memory_order_relaxed);
-  }
+  void run(HostDevice&, uint32_t) const override {}
 
  private:
   Ref<HostGraph> graph_;

@@ -209,6 +209,7 @@ void HostStream::replay(Graph& graph) {
   host().failures().pass(FailurePoint::kLaunch, "graph_launch");
   OrderChecker* checker = host().checker();
   static_cast<HostGraph&>(graph).replay(*queue_, checker ? GraphLaunch{checker->mark_site(), label_} : GraphLaunch{});
+  host().counters().graph_launches.fetch_add(1, std::memory_order_relaxed);
   graph.count_replay();
 }
 
