@@ -89,5 +89,11 @@ function measureOffloaded(context, recorder, { limits, shape, directory, tokens 
     checkReplays(recorder, name, decoding)
     checkOnloads(recorder, name, decoding)
     checkTokens(recorder, name, decoding.tokens, tokens)
+
+    // Choosing a token takes the host a while; the link should not stand still meanwhile.
+    await decoding.start(0.7)
+    const sampled = await interleave({ sampled: () => decoding.sample() }, { ...context, rounds: roundsOf(context) })
+    const bound = against('limit', link, decoding.onloadedBytesPerToken)
+    recorder.figure(`${name}, temperature 0.7`, 'tokens/s', sampled('sampled'), bound)
   })
 }

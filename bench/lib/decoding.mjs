@@ -20,6 +20,7 @@ export class Decoding {
   #signal
   /** @type {Generation | undefined} */
   #generation
+  #temperature = 0
   #sampled = { samples: 0, tokens: 0, positions: 0, onloadedBytes: 0, graphLaunches: 0 }
 
   /**
@@ -46,11 +47,15 @@ export class Decoding {
     this.#signal = signal
   }
 
-  /** Reads the prompt and decodes until all that is made once has been made: kernels loaded, a graph captured. */
-  async start() {
+  /**
+   * Reads the prompt and decodes until all that is made once has been made: kernels loaded, a graph captured. From now on
+   * tokens are chosen at this temperature; 0: always the likeliest one.
+   */
+  async start(temperature = this.#temperature) {
     await this.#generation?.return?.()
+    this.#temperature = temperature
     this.tokens = []
-    this.#generation = this.model.generate(promptOf(this.#shape), { temperature: 0, signal: this.#signal })
+    this.#generation = this.model.generate(promptOf(this.#shape), { temperature, seed: 1, signal: this.#signal })
     for (let i = 0; i < 3; i++) await this.#next()
   }
 
