@@ -90,6 +90,24 @@ const mistakes: readonly [string, Change, string, RegExp][] = [
     /what replay 2 read: \d+ of \d+ bytes are wrong/,
   ],
   [
+    'whose graphs make no records for others',
+    (device) => {
+      const made = new Set<unknown>()
+      withStreams((stream) => {
+        const [record, wait] = [stream.record.bind(stream), stream.wait.bind(stream)]
+        stream.record = (event, options) => {
+          if (options?.external) made.add(event)
+          record(event, options)
+        }
+        stream.wait = (event, options) => {
+          if (stream.capturing || !made.has(event)) wait(event, options)
+        }
+      })(device)
+    },
+    'graphs › async, checked › an external record is made at every replay',
+    /read-after-write/,
+  ],
+  [
     'whose checker finds nothing',
     (device) => {
       Object.assign(device.checker ?? {}, { takeViolations: () => [] })
