@@ -1,41 +1,15 @@
 // Fills the table: each entry checks its pointers, calls the device's method and turns exceptions into statuses.
 #include "api.hpp"
 
-#include <cstring>
-#include <limits>
 #include <string>
+#include <string_view>
+#include <vector>
 
-#include "cuda/cuda_stream.hpp"
-#include "device.hpp"
-#include "failure.hpp"
-#include "same_device.hpp"
+#include "api/arguments.hpp"
+#include "api/extensions.hpp"
 
 namespace spillway::device {
 namespace {
-
-template <typename T, typename Opaque>
-T& as(Opaque* handle, const char* call) {
-  if (handle == nullptr) fail(SPILLWAY_STATUS_INVALID_ARGUMENT, call, "a handle is NULL");
-  return *static_cast<T*>(reinterpret_cast<Object*>(handle));
-}
-
-template <typename Opaque>
-Opaque* opaque(Object* object) {
-  return reinterpret_cast<Opaque*>(object);
-}
-
-template <typename Struct>
-void check_struct(const Struct* value, const char* call) {
-  if (value == nullptr || value->struct_size < sizeof(Struct)) {
-    fail(SPILLWAY_STATUS_INVALID_ARGUMENT, call, "a struct is NULL or its struct_size too small");
-  }
-}
-
-// Before anything is created: it could not be handed over.
-template <typename Handle>
-void check_out(Handle** out, const char* call) {
-  if (out == nullptr) fail(SPILLWAY_STATUS_INVALID_ARGUMENT, call, "there is nowhere to put the handle: out is NULL");
-}
 
 void retain(spillway_object* object) { reinterpret_cast<Object*>(object)->retain(); }
 void release(spillway_object* object) {
@@ -165,9 +139,6 @@ spillway_status fill(spillway_stream* stream, spillway_buffer* to, uint64_t offs
     target.fill(buffer, offset, bytes, value);
   });
 }
-void check_accesses(Stream& stream, const spillway_access* accesses, uint32_t count, const char* call) {
-  for (uint32_t i = 0; i < count; ++i) same_device(stream, as<Buffer>(accesses[i].buffer, call), call);
-}
 spillway_status launch(spillway_stream* stream, const spillway_launch* launch, spillway_error* error) {
   return guard(error, [&] {
     check_struct(launch, "launch");
@@ -181,149 +152,18 @@ spillway_status launch(spillway_stream* stream, const spillway_launch* launch, s
   });
 }
 
-// ---- extension "graph" ----
-
-spillway_status begin_capture(spillway_stream* stream, spillway_error* error) {
-  return guard(error, [&] { as<Stream>(stream, "begin_capture").begin_capture(); });
+template <typename Table>
+const void* if_long_enough(const Table* table, uint32_t min_struct_size) {
+  return table != nullptr && table->struct_size >= min_struct_size ? table : nullptr;
 }
-spillway_status end_capture(spillway_stream* stream, spillway_graph** out, spillway_error* error) {
-  return guard(error, [&] {
-    check_out(out, "end_capture");
-    *out = opaque<spillway_graph>(as<Stream>(stream, "end_capture").end_capture());
-  });
-}
-spillway_status graph_launch(spillway_graph* graph, spillway_stream* stream, spillway_error* error) {
-  return guard(error, [&] {
-    auto& target = as<Stream>(stream, "graph_launch");
-    auto& source = as<Graph>(graph, "graph_launch");
-    same_device(target, source, "graph_launch");
-    target.replay(source);
-  });
-}
-uint32_t node_count(spillway_graph* graph) {
-  return graph ? static_cast<Graph*>(reinterpret_cast<Object*>(graph))->node_count() : 0;
-}
-
-uint64_t replays(spillway_stream* stream) {
-  return stream ? static_cast<Stream*>(reinterpret_cast<Object*>(stream))->replays()->load(std::memory_order_relaxed)
-                : 0;
-}
-constexpr spillway_graph_api kGraphApi = {
-    sizeof(spillway_graph_api), 0, begin_capture, end_capture, graph_launch, node_count, replays};
-
-// ---- extension "virtual_memory" ----
-
-uint64_t granularity(spillway_device* device) {
-  return static_cast<Device*>(reinterpret_cast<Object*>(device))->virtual_memory_granularity();
-}
-spillway_status reserve(spillway_device* device, uint64_t bytes, spillway_address_range** out, spillway_error* error) {
-  return guard(error, [&] {
-    check_out(out, "reserve");
-    *out = opaque<spillway_address_range>(as<Device>(device, "reserve").reserve(bytes));
-  });
-}
-spillway_status create_physical(spillway_device* device, uint64_t bytes, const char* tag,
-                                spillway_physical_memory** out, spillway_error* error) {
-  return guard(error, [&] {
-    check_out(out, "create");
-    if (tag == nullptr || *tag == '\0' || std::strlen(tag) > 63) {
-      fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "create", "device memory needs a tag of 1 to 63 bytes");
-    }
-    *out = opaque<spillway_physical_memory>(as<Device>(device, "create").create_physical(bytes, tag));
-  });
-}
-spillway_status map(spillway_address_range* range, uint64_t offset, spillway_physical_memory* memory,
-                    spillway_error* error) {
-  return guard(error, [&] {
-    auto& target = as<AddressRange>(range, "map");
-    auto& physical = as<PhysicalMemory>(memory, "map");
-    same_device(target, physical, "map");
-    target.map(offset, physical);
-  });
-}
-spillway_status unmap(spillway_address_range* range, uint64_t offset, uint64_t bytes, spillway_error* error) {
-  return guard(error, [&] { as<AddressRange>(range, "unmap").unmap(offset, bytes); });
-}
-spillway_status range_buffer(spillway_address_range* range, uint64_t offset, uint64_t bytes, spillway_buffer** out,
-                             spillway_error* error) {
-  return guard(error, [&] {
-    check_out(out, "buffer");
-    *out = opaque<spillway_buffer>(as<AddressRange>(range, "buffer").create_buffer(offset, bytes));
-  });
-}
-
-constexpr spillway_virtual_memory_api kVirtualMemoryApi = {
-    sizeof(spillway_virtual_memory_api), 0, granularity, reserve, create_physical, map, unmap, range_buffer};
-
-// ---- extension "timing" ----
-
-spillway_status timestamp_create(spillway_device* device, spillway_timestamp** out, spillway_error* error) {
-  return guard(error, [&] {
-    check_out(out, "timestamp_create");
-    *out = opaque<spillway_timestamp>(as<Device>(device, "timestamp_create").create_timestamp());
-  });
-}
-spillway_status timestamp_record(spillway_timestamp* timestamp, spillway_stream* stream, spillway_error* error) {
-  return guard(error, [&] {
-    auto& target = as<Stream>(stream, "timestamp_record");
-    auto& source = as<Timestamp>(timestamp, "timestamp_record");
-    same_device(target, source, "timestamp_record");
-    target.record(source);
-  });
-}
-spillway_status timestamp_elapsed(spillway_timestamp* from, spillway_timestamp* to, double* out_ms,
-                                  spillway_error* error) {
-  return guard(error, [&] {
-    auto& earlier = as<Timestamp>(from, "timestamp_elapsed");
-    auto& later = as<Timestamp>(to, "timestamp_elapsed");
-    same_device(earlier, later, "timestamp_elapsed");
-    if (out_ms == nullptr) fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "timestamp_elapsed", "out_ms is NULL");
-    *out_ms = later.milliseconds_since(earlier).value_or(std::numeric_limits<double>::quiet_NaN());
-  });
-}
-
-constexpr spillway_timing_api kTimingApi = {sizeof(spillway_timing_api), 0, timestamp_create, timestamp_record,
-                                            timestamp_elapsed};
-
-// ---- extension "cuda" ----
-
-spillway_status cuda_info(spillway_device* device, spillway_cuda_info* out, spillway_error* error) {
-  return guard(error, [&] {
-    check_struct(out, "info");
-    const auto& target = cuda::CudaDevice::of(as<Device>(device, "info"), "info");
-    out->device = target.number();
-    out->compute_capability = static_cast<uint32_t>(target.compute_capability());
-    out->multiprocessors = static_cast<uint32_t>(target.multiprocessors());
-  });
-}
-spillway_status cuda_enqueue(spillway_stream* stream, const spillway_access* accesses, uint32_t access_count,
-                             spillway_cuda_work work, void* state, spillway_error* error) {
-  return guard(error, [&] {
-    auto& target = as<Stream>(stream, "enqueue");
-    cuda::CudaDevice::of(*target.device(), "enqueue");
-    if (work == nullptr || (access_count > 0 && accesses == nullptr)) {
-      fail(SPILLWAY_STATUS_INVALID_ARGUMENT, "enqueue", "work and accesses are not NULL");
-    }
-    check_accesses(target, accesses, access_count, "enqueue");
-    static_cast<cuda::CudaStream&>(target).enqueue(accesses, access_count, work, state);
-  });
-}
-
-constexpr spillway_cuda_api kCudaApi = {sizeof(spillway_cuda_api), 0, cuda_info, cuda_enqueue};
-
 const void* extension(spillway_device* device, const char* name, uint32_t min_struct_size) {
   if (name == nullptr) return nullptr;
-  if (std::strcmp(name, SPILLWAY_EXTENSION_CUDA) == 0) {
-    auto* object = static_cast<Device*>(reinterpret_cast<Object*>(device));
-    const bool gpu = dynamic_cast<cuda::CudaDevice*>(object) != nullptr;
-    return gpu && kCudaApi.struct_size >= min_struct_size ? &kCudaApi : nullptr;
-  }
-  if (std::strcmp(name, SPILLWAY_EXTENSION_GRAPH) == 0 && kGraphApi.struct_size >= min_struct_size) return &kGraphApi;
-  if (std::strcmp(name, SPILLWAY_EXTENSION_VIRTUAL_MEMORY) == 0 && kVirtualMemoryApi.struct_size >= min_struct_size) {
-    return &kVirtualMemoryApi;
-  }
-  if (std::strcmp(name, SPILLWAY_EXTENSION_TIMING) == 0 && kTimingApi.struct_size >= min_struct_size) {
-    return &kTimingApi;
+  const std::string_view wanted = name;
+  if (wanted == SPILLWAY_EXTENSION_GRAPH) return if_long_enough(graph_api(), min_struct_size);
+  if (wanted == SPILLWAY_EXTENSION_VIRTUAL_MEMORY) return if_long_enough(virtual_memory_api(), min_struct_size);
+  if (wanted == SPILLWAY_EXTENSION_TIMING) return if_long_enough(timing_api(), min_struct_size);
+  if (wanted == SPILLWAY_EXTENSION_CUDA) {
+    return if_long_enough(cuda_api(static_cast<Device*>(reinterpret_cast<Object*>(device))), min_struct_size);
   }
   return nullptr;
 }
