@@ -1,7 +1,12 @@
 import { type OrderViolation, openDevice } from '@spillway/device'
 import { afterAll, describe, expect, test } from 'vitest'
 import { expectNothingLeft, MiB } from '../../packages/device/test/device-rig.js'
-import { type PlantedBug, plantedBugs } from './planted-bugs.js'
+import { declarationBugs } from './declaration-bugs.js'
+import { orderBugs } from './order-bugs.js'
+import type { PlantedBug } from './planted-bug.js'
+
+const plantedBugs = [...orderBugs, ...declarationBugs]
+const programs = /(order|declaration)-bugs\.ts|abi-probe\.ts/
 
 const counts = { planted: 0, found: 0, mended: 0, accused: 0 }
 
@@ -34,8 +39,8 @@ describe.each([
     const messages = violations.map(({ message }) => message).join('\n')
     for (const name of bug.names) expect(messages).toContain(name)
     for (const { later, earlier } of violations) {
-      expect(later.site).toMatch(/planted-bugs\.ts|abi-probe\.ts/)
-      if (earlier !== undefined) expect(earlier.site).toMatch(/planted-bugs\.ts|abi-probe\.ts/)
+      expect(later.site).toMatch(programs)
+      if (earlier !== undefined) expect(earlier.site).toMatch(programs)
     }
     counts.found++
   })
