@@ -1,10 +1,13 @@
 import {
   type BackendContext,
+  configure,
+  createOffloader,
   type DeviceBuffer,
   extentBytes,
   type ForwardSteps,
   type HostBuffer,
   type ModuleSpec,
+  type Offloader,
   type OffloaderSteps,
   type OffloadStats,
   ownParameters,
@@ -17,6 +20,7 @@ import {
   slabLayout,
   throwIfAborted,
 } from '@spillway/core'
+import type { Fixture } from './device-fixture.js'
 
 export interface HostSlotsOptions {
   /** The first so many modules stay on the device. */
@@ -180,4 +184,13 @@ export function broken(
     },
     ...more,
   }
+}
+
+/** Where `backend`, which is `hostSlots` or broken, keeps the first `resident` modules on the device. */
+export function offloaderOf(
+  { device, compute }: Fixture,
+  backend: PlacementBackend<HostSlotsOptions>,
+  resident = 0,
+): Promise<Offloader> {
+  return createOffloader({ device, compute, backends: [configure(backend, { resident })] })
 }

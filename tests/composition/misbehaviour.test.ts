@@ -1,21 +1,8 @@
-import {
-  configure,
-  createOffloader,
-  type Offloader,
-  type Parameter,
-  type PlacedModule,
-  type PlacementBackend,
-} from '@spillway/core'
+import { configure, createOffloader, type Parameter, type PlacedModule, type PlacementBackend } from '@spillway/core'
 import { describe, expect, test } from 'vitest'
-import { type Fixture, rejected, thrown, withDevice } from './device-fixture.js'
-import { broken, type HostSlots, type HostSlotsOptions, hostSlots } from './host-slots.js'
+import { rejected, thrown, withDevice } from './device-fixture.js'
+import { broken, type HostSlots, type HostSlotsOptions, hostSlots, offloaderOf } from './host-slots.js'
 import { layerBytes, layers, module, parameter } from './specs.js'
-
-const create = (
-  { device, compute }: Fixture,
-  backend: PlacementBackend<HostSlotsOptions>,
-  resident = 0,
-): Promise<Offloader> => createOffloader({ device, compute, backends: [configure(backend, { resident })] })
 
 /** The first module with parameters changed by `change`; undefined drops one. */
 function alter(modules: readonly PlacedModule[], change: (parameter: Parameter) => unknown): readonly PlacedModule[] {
@@ -109,7 +96,7 @@ describe('wrapModules of a broken backend returns', () => {
         const wrap = steps.wrapModules.bind(steps)
         return { wrapModules: async (specs, options) => change(await wrap(specs, options), steps) as PlacedModule[] }
       })
-      const offloader = await create(fixture, backend)
+      const offloader = await offloaderOf(fixture, backend)
       const error = await rejected(offloader.wrapModules(layers(2)))
       expect(error.code).toBe('SPILLWAY_BACKEND_MISBEHAVED')
       expect(error.message).toContain('backend broken')
@@ -132,7 +119,7 @@ describe('wrapModules of a broken backend returns', () => {
           },
         }
       })
-      const offloader = await create(fixture, backend)
+      const offloader = await offloaderOf(fixture, backend)
       const specs = [module('a', 0, [parameter('w', [4])]), module('b', 1, [parameter('w', [4], { tiedTo: 'a.w' })])]
       const error = await rejected(offloader.wrapModules(specs))
       expect(error).toMatchObject({ code: 'SPILLWAY_BACKEND_MISBEHAVED', details: { module: 'b', parameter: 'w' } })
@@ -192,7 +179,7 @@ describe('postInit of a broken backend', () => {
     ],
   ])('that %s', (_, text, change) =>
     withDevice(async (fixture) => {
-      const offloader = await create(fixture, endingWith(change))
+      const offloader = await offloaderOf(fixture, endingWith(change))
       await offloader.wrapModules(layers(2))
       const error = await rejected(offloader.postInit())
       expect(error.code).toBe('SPILLWAY_BACKEND_MISBEHAVED')
@@ -208,7 +195,7 @@ describe('postInit of a broken backend', () => {
         const [a, b] = [...steps.modules.values()]
         return [steps.placed(a!), steps.placed({ ...b!, slot: a!.slot })]
       })
-      const offloader = await create(fixture, sharing)
+      const offloader = await offloaderOf(fixture, sharing)
       await offloader.wrapModules(layers(2))
       await offloader.postInit()
       await offloader.dispose()
@@ -216,7 +203,7 @@ describe('postInit of a broken backend', () => {
 
   test('that ends with nothing offloaded is an error, not a silence', () =>
     withDevice(async (fixture) => {
-      const offloader = await create(fixture, hostSlots, 9)
+      const offloader = await offloaderOf(fixture, hostSlots, 9)
       await offloader.wrapModules(layers(2))
       const error = await rejected(offloader.postInit())
       expect(error.code).toBe('SPILLWAY_NOTHING_OFFLOADED')
@@ -226,7 +213,7 @@ describe('postInit of a broken backend', () => {
 
   test('that says itself that nothing was to be offloaded is fine', () =>
     withDevice(async (fixture) => {
-      const offloader = await create(
+      const offloader = await offloaderOf(
         fixture,
         broken(() => ({ offloads: false })),
         9,
