@@ -70,6 +70,12 @@ export class KernelRig {
     return this.#stream
   }
 
+  /** Launches that the device has done: it counts them when they run, not when they are enqueued. */
+  async launches(): Promise<number> {
+    await this.stream.synchronize()
+    return this.device.counters().launches
+  }
+
   /** The same random numbers once more. */
   restart(): void {
     this.#state = seed
