@@ -1,8 +1,9 @@
 // Runs programs (program.mjs) against the built package and says what was not as it must be: a call either succeeds or
 // fails with a coded error, and at the end nothing is left.
-import { readdirSync, readlinkSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { types } from 'node:util'
 import { hostileValues, PlannedError } from './hostile-values.mjs'
+import { isEnded, memoryFiles, until, whatIsLeft } from './leftovers.mjs'
 import { calls, classNames, parts } from './public-api.mjs'
 
 const skipped = Symbol('skipped')
@@ -282,49 +283,6 @@ function whyNotCoded(error, knownCodes) {
   if (code === 'SPILLWAY_INTERNAL') return `${code}: ${message}`
   if (typeof message !== 'string' || message.trim() === '') return `${code} without a message`
   return undefined
-}
-
-function isEnded(device) {
-  try {
-    device.counters()
-    return false
-  } catch {
-    return true
-  }
-}
-
-function whatIsLeft(device) {
-  try {
-    const { liveHandles, mappedBytes, pinnedBytes, pageableBytes } = device.counters()
-    const all = { ...liveHandles, mappedBytes, pinnedBytes, pageableBytes, usedBytes: device.budget.usedBytes }
-    return Object.entries(all)
-      .filter(([, count]) => count !== 0)
-      .map(([what, count]) => `${what}: ${count}`)
-      .join(', ')
-  } catch {
-    return ''
-  }
-}
-
-function memoryFiles() {
-  let count = 0
-  for (const name of readdirSync('/proc/self/fd')) {
-    try {
-      if (readlinkSync(`/proc/self/fd/${name}`).startsWith('/memfd:spillway-')) count++
-    } catch {
-      // The descriptor that lists the folder is gone by now.
-    }
-  }
-  return count
-}
-
-async function until(done, limitMs, collect = false) {
-  for (const start = performance.now(); performance.now() - start < limitMs; ) {
-    if (collect) globalThis.gc()
-    if (done()) return true
-    await new Promise((resolve) => setTimeout(resolve, 1))
-  }
-  return false
 }
 
 function signal(how) {
