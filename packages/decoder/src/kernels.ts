@@ -1,4 +1,4 @@
-import { SpillwayError, type Stream, type TensorView } from '@spillway/core'
+import { SpillwayError, type Stream } from '@spillway/core'
 import { attach, handleOf } from '@spillway/device'
 import {
   type AttentionEntry,
@@ -11,6 +11,16 @@ import {
   linearEntryCode,
   loadKernelAddon,
 } from './kernel-addon.js'
+import type {
+  AttentionArguments,
+  EmbeddingArguments,
+  LinearArguments,
+  QkNormArguments,
+  RmsNormArguments,
+  RopeAppendArguments,
+  SiluMulArguments,
+  SplitArguments,
+} from './kernel-arguments.js'
 import { operand, requireCache, requireQkv, requireTensor, requireWeightDType } from './kernel-operand.js'
 import { chooseMatrixLibrary, type MatrixLibraryOptions } from './matrix-library.js'
 
@@ -75,14 +85,8 @@ export class Kernels {
     return this.#descriptions
   }
 
-  /**
-   * y[r, :] = table[tokens[r], :]. A token outside the table gives a row of NaN and reads nothing.
-   * tokens i32 [rows], table f32|f16|bf16 [vocabulary, hidden], y f32 [rows, hidden].
-   */
-  embedding(
-    stream: Stream,
-    { tokens, table, y }: { readonly tokens: TensorView; readonly table: TensorView; readonly y: TensorView },
-  ): void {
+  /** y[r, :] = table[tokens[r], :]. A token outside the table gives a row of NaN and reads nothing. */
+  embedding(stream: Stream, { tokens, table, y }: EmbeddingArguments): void {
     const what = 'embedding'
     const dtype = requireWeightDType(what, 'table', table)
     const [vocabulary, hidden] = requireTensor(what, 'table', table, dtype, [undefined, undefined])
@@ -100,19 +104,8 @@ export class Kernels {
     )
   }
 
-  /**
-   * y = x / sqrt(mean(x²) + epsilon) · weight, per row, as Hugging Face's LlamaRMSNorm does in f32.
-   * x, y f32 [rows, hidden], weight f32|f16|bf16 [hidden].
-   */
-  rmsNorm(
-    stream: Stream,
-    {
-      x,
-      weight,
-      y,
-      epsilon,
-    }: { readonly x: TensorView; readonly weight: TensorView; readonly y: TensorView; readonly epsilon: number },
-  ): void {
+  /** y = x / sqrt(mean(x²) + epsilon) · weight, per row, as Hugging Face's LlamaRMSNorm does in f32. */
+  rmsNorm(stream: Stream, { x, weight, y, epsilon }: RmsNormArguments): void {
     const what = 'rmsNorm'
     const dtype = requireWeightDType(what, 'weight', weight)
     const [rows, hidden] = requireTensor(what, 'x', x, 'f32', [undefined, undefined])
@@ -130,30 +123,8 @@ export class Kernels {
     )
   }
 
-  /**
-   * y = x · weightᵀ + bias; with `accumulate`, y += that (the residual).
-   * x f32 [rows, inputs], weight f32|f16|bf16 [outputs, inputs], bias of the weight's dtype [outputs],
-   * y f32 [rows, outputs]. parts bf16 [2, rows, inputs] is memory that a matrix library needs for x as it takes it,
-   * overwritten or not; without it, and in captures, the decoder's own kernels compute the product.
-   */
-  linear(
-    stream: Stream,
-    {
-      x,
-      weight,
-      bias,
-      y,
-      accumulate = false,
-      parts,
-    }: {
-      readonly x: TensorView
-      readonly weight: TensorView
-      readonly bias?: TensorView | undefined
-      readonly y: TensorView
-      readonly accumulate?: boolean | undefined
-      readonly parts?: TensorView | undefined
-    },
-  ): void {
+  /** y = x · weightᵀ + bias; with `accumulate`, y += that. */
+  linear(stream: Stream, { x, weight, bias, y, accumulate = false, parts }: LinearArguments): void {
     const what = 'linear'
     const dtype = requireWeightDType(what, 'weight', weight)
     const [outputs, inputs] = requireTensor(what, 'weight', weight, dtype, [undefined, undefined])
@@ -181,26 +152,8 @@ export class Kernels {
   /**
    * Each head of q and of k, in place: x / sqrt(mean(x²) + epsilon) · its weight, as Hugging Face's Qwen3 does before it
    * rotates. v stays as it is.
-   * qkv f32 [rows, (heads + 2·keyValueHeads)·headDim]: q, then k, then v. qWeight, kWeight f32|f16|bf16 [headDim].
    */
-  qkNorm(
-    stream: Stream,
-    {
-      qkv,
-      qWeight,
-      kWeight,
-      heads,
-      keyValueHeads,
-      epsilon,
-    }: {
-      readonly qkv: TensorView
-      readonly qWeight: TensorView
-      readonly kWeight: TensorView
-      readonly heads: number
-      readonly keyValueHeads: number
-      readonly epsilon: number
-    },
-  ): void {
+  qkNorm(stream: Stream, { qkv, qWeight, kWeight, heads, keyValueHeads, epsilon }: QkNormArguments): void {
     const what = 'qkNorm'
     const dtype = requireWeightDType(what, 'qWeight', qWeight)
     const [headDim] = requireTensor(what, 'qWeight', qWeight, dtype, [undefined]) as [number]
@@ -224,29 +177,11 @@ export class Kernels {
    * Rotary embedding and append to the cache. Row r stands at position[0] + r, read when the work runs, so a replayed
    * graph sees new positions. Rotates q in place (pairs i and i + headDim/2, Hugging Face's rotate_half) and writes
    * rotated k, and v, into the cache at that position. A row whose position is not in [0, context) writes nothing to
-   * the cache. cos and sin are multiplied by `scaling` (1 unless the model's rope type says otherwise).
-   * qkv f32 [rows, (heads + 2·keyValueHeads)·headDim]: q, then k, then v. position i32 [1]. inverseFrequency f32
-   * [headDim/2]. keys, values f32|f16|bf16 [context, keyValueHeads, headDim].
+   * the cache.
    */
   ropeAppend(
     stream: Stream,
-    {
-      qkv,
-      position,
-      inverseFrequency,
-      keys,
-      values,
-      heads,
-      scaling,
-    }: {
-      readonly qkv: TensorView
-      readonly position: TensorView
-      readonly inverseFrequency: TensorView
-      readonly keys: TensorView
-      readonly values: TensorView
-      readonly heads: number
-      readonly scaling: number
-    },
+    { qkv, position, inverseFrequency, keys, values, heads, scaling }: RopeAppendArguments,
   ): void {
     const what = 'ropeAppend'
     const cache = requireCache(what, keys, values)
@@ -277,31 +212,8 @@ export class Kernels {
    * Causal attention with grouped queries: row r, at position p = position[0] + r, sees cache positions 0 … p, its own
    * included, so `ropeAppend` comes first; with a `window`, the last `window` of these. y = softmax(scale · q·kᵀ) · v. A
    * row whose position is not in [0, context) has no key of its own in the cache: it gets NaN.
-   * qkv as ropeAppend leaves it, position i32 [1], keys and values f32|f16|bf16 [context, keyValueHeads, headDim],
-   * headDim at most 256, y f32 [rows, heads·headDim].
    */
-  attention(
-    stream: Stream,
-    {
-      qkv,
-      position,
-      keys,
-      values,
-      heads,
-      scale,
-      window,
-      y,
-    }: {
-      readonly qkv: TensorView
-      readonly position: TensorView
-      readonly keys: TensorView
-      readonly values: TensorView
-      readonly heads: number
-      readonly scale: number
-      readonly window?: number | undefined
-      readonly y: TensorView
-    },
-  ): void {
+  attention(stream: Stream, { qkv, position, keys, values, heads, scale, window, y }: AttentionArguments): void {
     const what = 'attention'
     const cache = requireCache(what, keys, values)
     const rows = requireQkv(what, qkv, heads, cache)
@@ -333,8 +245,8 @@ export class Kernels {
     )
   }
 
-  /** y[r, i] = silu(gateUp[r, i]) · gateUp[r, ffn + i]. gateUp f32 [rows, 2·ffn], y f32 [rows, ffn]. */
-  siluMul(stream: Stream, { gateUp, y }: { readonly gateUp: TensorView; readonly y: TensorView }): void {
+  /** y[r, i] = silu(gateUp[r, i]) · gateUp[r, ffn + i]. */
+  siluMul(stream: Stream, { gateUp, y }: SiluMulArguments): void {
     const what = 'siluMul'
     const [rows, ffn] = requireTensor(what, 'y', y, 'f32', [undefined, undefined])
     requireTensor(what, 'gateUp', gateUp, 'f32', [rows, 2 * (ffn as number)])
@@ -343,9 +255,9 @@ export class Kernels {
 
   /**
    * x as the sum of two bf16, to 2^-17 of it: parts[0] = x rounded, parts[1] = the rest rounded. Infinity is infinity and
-   * NaN. x f32 [rows, columns], parts bf16 [2, rows, columns].
+   * NaN.
    */
-  split(stream: Stream, { x, parts }: { readonly x: TensorView; readonly parts: TensorView }): void {
+  split(stream: Stream, { x, parts }: SplitArguments): void {
     const what = 'split'
     const [rows, columns] = requireTensor(what, 'x', x, 'f32', [undefined, undefined]) as [number, number]
     requireTensor(what, 'parts', parts, 'bf16', [2, rows, columns])
