@@ -1,4 +1,5 @@
 import { loadNative } from '@spillway/core'
+import type { MemorySnapshot, MemoryStats, MemoryTrace } from '@spillway/device'
 
 declare const rigHandle: unique symbol
 /** One allocator over one made-up source, and how far each stream is. */
@@ -10,55 +11,6 @@ export interface NativeSettings {
   readonly expandableSegments?: boolean
   readonly garbageCollectionThreshold?: number
   readonly roundupPower2Divisions?: number
-}
-
-export interface Statistics {
-  readonly reservedBytes: number
-  readonly liveBytes: number
-  readonly requestedBytes: number
-  readonly peakReservedBytes: number
-  readonly peakLiveBytes: number
-  readonly peakRequestedBytes: number
-  readonly allocations: number
-  readonly frees: number
-  readonly segmentsCreated: number
-  readonly segmentsDestroyed: number
-  readonly outOfMemory: number
-}
-
-interface BlockSnapshot {
-  readonly address: number
-  readonly bytes: number
-  readonly requestedBytes: number
-  readonly state: 'live' | 'idle' | 'pending'
-  readonly tag: string
-  readonly streams: readonly number[]
-}
-
-export interface Snapshot {
-  readonly total: Statistics
-  readonly pools: Readonly<Record<string, Statistics>>
-  readonly liveBytesByTag: Readonly<Record<string, number>>
-  readonly segments: readonly {
-    readonly address: number
-    readonly bytes: number
-    readonly pool: string
-    readonly sizeClass: 'small' | 'large'
-    readonly expandable: boolean
-    readonly blocks: readonly BlockSnapshot[]
-  }[]
-}
-
-interface TraceEvent {
-  readonly kind: 'allocate' | 'free' | 'create-segment' | 'destroy-segment' | 'out-of-memory'
-  readonly tag: string
-  readonly pool: string
-  readonly stream: number
-  readonly address: number
-  readonly bytes: number
-  readonly requestedBytes: number
-  readonly number: number
-  readonly timeNs: number
 }
 
 /** Without what reading the clock takes. */
@@ -86,12 +38,12 @@ interface AllocatorProbe {
   completed(rig: RigHandle, stream: number): number
   releaseCached(rig: RigHandle, pool?: string): number
   failAt(rig: RigHandle, call: number, lost: boolean): void
-  statistics(rig: RigHandle): Statistics
+  statistics(rig: RigHandle): MemoryStats
   sourceUsedBytes(rig: RigHandle): number
   sourceCalls(rig: RigHandle): number
-  snapshot(rig: RigHandle): Snapshot
+  snapshot(rig: RigHandle): MemorySnapshot
   startTrace(rig: RigHandle, capacity: number): void
-  trace(rig: RigHandle): TraceEvent[]
+  trace(rig: RigHandle): Pick<MemoryTrace, 'events' | 'snapshot'>
   /** [kind, address, bytes, …] since the last call; kinds as in `sourceKinds`. */
   takeSourceEvents(rig: RigHandle): number[]
   end(rig: RigHandle): void

@@ -1,11 +1,5 @@
-import {
-  type NativeSettings,
-  probe,
-  type RigHandle,
-  type Snapshot,
-  type Statistics,
-  sourceKinds,
-} from './allocator-probe.js'
+import type { MemorySnapshot, MemoryStats } from '@spillway/device'
+import { type NativeSettings, probe, type RigHandle, sourceKinds } from './allocator-probe.js'
 import type { MemoryEvent, Use } from './memory-log.js'
 
 export const MiB: number = 2 ** 20
@@ -85,11 +79,11 @@ export class AllocatorRig {
     return this.#watch(() => probe.releaseCached(this.handle, pool))
   }
 
-  statistics(): Statistics {
+  statistics(): MemoryStats {
     return probe.statistics(this.handle)
   }
 
-  snapshot(): Snapshot {
+  snapshot(): MemorySnapshot {
     return probe.snapshot(this.handle)
   }
 

@@ -60,11 +60,11 @@ describe.each([true, false])('work done at once: %s', (done) => {
     const peak = inside.statistics().peakReservedBytes
     expect(peak / outside.statistics().peakReservedBytes).toBeLessThanOrEqual(1.05)
     inside.completeAll()
-    const { reservedBytes, liveBytes } = inside.snapshot().pools.weights!
+    const { reservedBytes, liveBytes } = inside.statistics().pools.weights!
     // What one layer freed, unless it was in the way of the next.
     expect(reservedBytes - liveBytes).toBeLessThanOrEqual(530 * MiB)
     expect(inside.releaseCached('weights')).toBe(reservedBytes - liveBytes)
-    expect(inside.snapshot().pools.weights).toMatchObject({ reservedBytes: liveBytes })
+    expect(inside.statistics().pools.weights).toMatchObject({ reservedBytes: liveBytes })
     end(outside, live)
     end(inside, pooled)
   })

@@ -1,7 +1,8 @@
+import type { MemorySnapshot } from '@spillway/device'
 import { expect, test } from 'vitest'
 import { rounds } from '../nightly.js'
 import { Random } from '../order/random.js'
-import { probe, type Snapshot } from './allocator-probe.js'
+import { probe } from './allocator-probe.js'
 import { AllocatorRig, MiB, type RigOptions } from './allocator-rig.js'
 import { runRandomProgram } from './random-program.js'
 import { checkReuse } from './reuse-checker.js'
@@ -15,11 +16,11 @@ const rigs: readonly RigOptions[] = [
 ]
 
 /** What a snapshot says must agree with itself and with the source. */
-function checkSnapshot(snapshot: Snapshot, usedBytes: number): void {
+function checkSnapshot({ stats, segments }: MemorySnapshot, usedBytes: number): void {
   let reserved = 0
   let live = 0
   const tags: Record<string, number> = {}
-  for (const segment of snapshot.segments) {
+  for (const segment of segments) {
     reserved += segment.bytes
     let next = segment.address
     for (const block of segment.blocks) {
@@ -27,15 +28,15 @@ function checkSnapshot(snapshot: Snapshot, usedBytes: number): void {
       next += block.bytes
       if (block.state !== 'live') continue
       live += block.bytes
-      tags[block.tag] = (tags[block.tag] ?? 0) + block.bytes
+      tags[block.tag!] = (tags[block.tag!] ?? 0) + block.bytes
     }
     expect(next).toBe(segment.address + segment.bytes)
     if (segment.pool !== '') expect(segment.expandable).toBe(false)
   }
-  expect(snapshot.total).toMatchObject({ reservedBytes: reserved, liveBytes: live })
+  expect(stats).toMatchObject({ reservedBytes: reserved, liveBytes: live })
   expect(reserved).toBe(usedBytes)
-  expect(snapshot.liveBytesByTag).toEqual(tags)
-  const pools = Object.values(snapshot.pools)
+  expect(stats.liveBytesByTag).toEqual(tags)
+  const pools = Object.values(stats.pools)
   expect(pools.reduce((sum, pool) => sum + pool.reservedBytes, 0)).toBe(reserved)
   expect(pools.reduce((sum, pool) => sum + pool.liveBytes, 0)).toBe(live)
 }

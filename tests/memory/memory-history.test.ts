@@ -1,10 +1,10 @@
-import type { MemoryEvent, MemoryTrace } from '@spillway/device'
+import type { MemoryEvent, MemorySnapshot, MemoryTrace } from '@spillway/device'
 import { describe, expect, test } from 'vitest'
 import { MemoryHistory } from '../../packages/cli/src/memory-page/memory-history.js'
 import { memoryMoment } from '../../packages/cli/src/memory-page/memory-moment.js'
 import { makeTimeline } from '../../packages/cli/src/memory-page/timeline.js'
 import { readMemoryTrace } from '../../packages/cli/src/memory-trace.js'
-import { type NativeSettings, probe, type Snapshot } from '../allocator/allocator-probe.js'
+import { type NativeSettings, probe } from '../allocator/allocator-probe.js'
 import { AllocatorRig, MiB } from '../allocator/allocator-rig.js'
 import { rounds } from '../nightly.js'
 import { Random } from '../order/random.js'
@@ -19,7 +19,7 @@ interface Seen {
   readonly free: readonly (readonly [address: number, bytes: number])[]
 }
 
-function seenInSnapshot({ total, segments }: Snapshot): Seen {
+function seenInSnapshot({ stats, segments }: MemorySnapshot): Seen {
   const sorted = [...segments].sort((a, b) => a.address - b.address)
   const blocks = sorted.flatMap((segment) => segment.blocks)
   const free: [number, number][] = []
@@ -34,11 +34,11 @@ function seenInSnapshot({ total, segments }: Snapshot): Seen {
     }
   }
   return {
-    totals: [total.reservedBytes, total.liveBytes, total.requestedBytes],
+    totals: [stats.reservedBytes, stats.liveBytes, stats.requestedBytes],
     segments: sorted.map(({ address, bytes, pool }) => [address, bytes, pool]),
     live: blocks
       .filter(({ state }) => state === 'live')
-      .map(({ address, bytes, requestedBytes, tag, streams }) => [address, bytes, requestedBytes, tag, streams[0]!]),
+      .map(({ address, bytes, requestedBytes, tag, streams }) => [address, bytes, requestedBytes!, tag!, streams[0]!]),
     free,
   }
 }

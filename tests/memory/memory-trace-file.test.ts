@@ -61,7 +61,7 @@ test('the file is there at once, follows, is whole whenever it is read, and has 
   await new Promise((resolve) => setTimeout(resolve, 20))
   expect(device.traces, 'nothing is written after close').toBe(traces)
   device.rig.allocate(5)
-  expect(probe.trace(device.rig.handle), 'tracing has ended').toEqual([])
+  expect(probe.trace(device.rig.handle).events, 'tracing has ended').toEqual([])
 })
 
 test('an abort writes a last time; so does leaving the scope', async () => {

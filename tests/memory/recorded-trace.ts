@@ -1,22 +1,11 @@
-import type { MemoryEvent, MemoryTrace } from '@spillway/device'
+import type { MemoryTrace } from '@spillway/device'
 import { type NativeSettings, probe } from '../allocator/allocator-probe.js'
 import { AllocatorRig, type Block, MiB, type RigOptions } from '../allocator/allocator-rig.js'
 import type { ReplayableTrace } from './one-stream-traces.js'
 
-const kinds = {
-  allocate: 'allocate',
-  free: 'free',
-  'create-segment': 'createSegment',
-  'destroy-segment': 'destroySegment',
-  'out-of-memory': 'outOfMemory',
-} as const
-
 /** What the device's own allocator did in a rig, as a device tells it. */
 export function memoryTraceOf(rig: AllocatorRig, limitBytes: number): MemoryTrace {
-  const events = probe
-    .trace(rig.handle)
-    .map(({ kind, timeNs, ...event }): MemoryEvent => ({ ...event, kind: kinds[kind], timeMs: timeNs / 1e6 }))
-  const { total, pools, liveBytesByTag, segments } = rig.snapshot()
+  const { events, snapshot } = probe.trace(rig.handle)
   return {
     format: 'spillway-memory-trace',
     version: 1,
@@ -24,7 +13,7 @@ export function memoryTraceOf(rig: AllocatorRig, limitBytes: number): MemoryTrac
     limitBytes,
     lostEvents: events[0]?.number ?? 0,
     events,
-    snapshot: { stats: { ...total, pools, liveBytesByTag }, segments },
+    snapshot,
   }
 }
 

@@ -1,5 +1,7 @@
 // The binding of the test addon: one allocator over one made-up source a rig.
 #include <algorithm>
+#include <binding/memory_report.hpp>
+#include <binding/number.hpp>
 #include <memory>
 #include <spillway/napi.hpp>
 
@@ -9,6 +11,7 @@ namespace allocator_probe {
 namespace {
 
 using namespace spillway::device;
+using namespace spillway::device::binding;
 
 struct Rig {
   Rig(uint64_t limit, uint64_t granule, uint64_t map_granule) : source(limit, granule, map_granule) {
@@ -27,7 +30,6 @@ CachingAllocator& allocator(const Napi::CallbackInfo& info) {
   return *rig(info).allocator;
 }
 uint64_t size(const Napi::Value& value) { return spillway::to_size(value, "a size"); }
-Napi::Value number(Napi::Env env, uint64_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
 
 Napi::Value create(const Napi::CallbackInfo& info) {
   auto made = std::make_unique<Rig>(size(info[0]), size(info[1]), size(info[2]));
@@ -100,69 +102,18 @@ Napi::Value fail_at(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-Napi::Object to_object(Napi::Env env, const AllocatorStatistics& statistics) {
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("reservedBytes", number(env, statistics.reserved_bytes));
-  object.Set("liveBytes", number(env, statistics.live_bytes));
-  object.Set("requestedBytes", number(env, statistics.requested_bytes));
-  object.Set("peakReservedBytes", number(env, statistics.peak_reserved_bytes));
-  object.Set("peakLiveBytes", number(env, statistics.peak_live_bytes));
-  object.Set("peakRequestedBytes", number(env, statistics.peak_requested_bytes));
-  object.Set("allocations", number(env, statistics.allocations));
-  object.Set("frees", number(env, statistics.frees));
-  object.Set("segmentsCreated", number(env, statistics.segments_created));
-  object.Set("segmentsDestroyed", number(env, statistics.segments_destroyed));
-  object.Set("outOfMemory", number(env, statistics.out_of_memory));
-  return object;
+/// MemoryStats
+Napi::Value statistics(const Napi::CallbackInfo& info) {
+  return to_memory_stats(info.Env(), allocator(info).summary());
 }
-
-Napi::Value statistics(const Napi::CallbackInfo& info) { return to_object(info.Env(), allocator(info).statistics()); }
 
 Napi::Value source_used(const Napi::CallbackInfo& info) { return number(info.Env(), rig(info).source.used_bytes()); }
 
 Napi::Value source_calls(const Napi::CallbackInfo& info) { return number(info.Env(), rig(info).source.calls()); }
 
-Napi::Object to_object(Napi::Env env, const BlockSnapshot& block) {
-  static constexpr const char* kStates[] = {"live", "idle", "pending"};
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("address", number(env, block.address));
-  object.Set("bytes", number(env, block.bytes));
-  object.Set("requestedBytes", number(env, block.requested_bytes));
-  object.Set("state", kStates[static_cast<size_t>(block.state)]);
-  object.Set("tag", block.tag);
-  Napi::Array streams = Napi::Array::New(env, block.streams.size());
-  for (uint32_t i = 0; i < block.streams.size(); ++i) streams.Set(i, number(env, block.streams[i]));
-  object.Set("streams", streams);
-  return object;
-}
-
+/// MemorySnapshot
 Napi::Value snapshot(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  const AllocatorSnapshot taken = allocator(info).snapshot();
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("total", to_object(env, taken.total));
-  Napi::Object pools = Napi::Object::New(env);
-  for (const auto& [name, one] : taken.pools) pools.Set(name, to_object(env, one));
-  object.Set("pools", pools);
-  Napi::Object tags = Napi::Object::New(env);
-  for (const auto& [name, bytes] : taken.live_bytes_by_tag) tags.Set(name, number(env, bytes));
-  object.Set("liveBytesByTag", tags);
-  Napi::Array segments = Napi::Array::New(env, taken.segments.size());
-  for (uint32_t i = 0; i < taken.segments.size(); ++i) {
-    const SegmentSnapshot& from = taken.segments[i];
-    Napi::Object segment = Napi::Object::New(env);
-    segment.Set("address", number(env, from.address));
-    segment.Set("bytes", number(env, from.bytes));
-    segment.Set("pool", from.pool);
-    segment.Set("sizeClass", from.size_class == SizeClass::kSmall ? "small" : "large");
-    segment.Set("expandable", from.expandable);
-    Napi::Array blocks = Napi::Array::New(env, from.blocks.size());
-    for (uint32_t k = 0; k < from.blocks.size(); ++k) blocks.Set(k, to_object(env, from.blocks[k]));
-    segment.Set("blocks", blocks);
-    segments.Set(i, segment);
-  }
-  object.Set("segments", segments);
-  return object;
+  return to_memory_snapshot(info.Env(), allocator(info).snapshot());
 }
 
 Napi::Value start_trace(const Napi::CallbackInfo& info) {
@@ -170,27 +121,8 @@ Napi::Value start_trace(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-Napi::Value trace(const Napi::CallbackInfo& info) {
-  static constexpr const char* kKinds[] = {"allocate", "free", "create-segment", "destroy-segment", "out-of-memory"};
-  const Napi::Env env = info.Env();
-  const CachingAllocator::Trace taken = allocator(info).trace();
-  Napi::Array events = Napi::Array::New(env, taken.events.size());
-  for (uint32_t i = 0; i < taken.events.size(); ++i) {
-    const TraceEvent& event = taken.events[i];
-    Napi::Object object = Napi::Object::New(env);
-    object.Set("kind", kKinds[static_cast<size_t>(event.kind)]);
-    object.Set("tag", taken.names[event.tag]);
-    object.Set("pool", taken.names[event.pool]);
-    object.Set("stream", number(env, event.stream));
-    object.Set("address", number(env, event.address));
-    object.Set("bytes", number(env, event.bytes));
-    object.Set("requestedBytes", number(env, event.requested_bytes));
-    object.Set("number", number(env, event.number));
-    object.Set("timeNs", number(env, event.time_ns));
-    events.Set(i, object);
-  }
-  return events;
-}
+/// { events, snapshot } of a MemoryTrace
+Napi::Value trace(const Napi::CallbackInfo& info) { return to_memory_trace(info.Env(), allocator(info).trace()); }
 
 /// [kind, address, bytes, …] since the last call.
 Napi::Value take_source_events(const Napi::CallbackInfo& info) {

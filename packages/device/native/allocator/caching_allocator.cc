@@ -187,11 +187,6 @@ CachingAllocator::Trace CachingAllocator::trace() const {
   return trace;
 }
 
-AllocatorStatistics CachingAllocator::statistics() const {
-  std::lock_guard lock(mutex_);
-  return statistics_;
-}
-
 AllocatorSnapshot CachingAllocator::snapshot() const {
   std::lock_guard lock(mutex_);
   return snapshot_locked();

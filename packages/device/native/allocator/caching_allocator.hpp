@@ -60,7 +60,6 @@ class CachingAllocator {
   uint64_t release_cached();
   uint64_t release_cached(const std::string& pool);
 
-  AllocatorStatistics statistics() const;
   /// A snapshot without its segments.
   AllocatorSnapshot summary() const;
   AllocatorSnapshot snapshot() const;

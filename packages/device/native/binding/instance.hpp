@@ -9,6 +9,7 @@
 
 #include "../device.hpp"
 #include "../failure.hpp"
+#include "number.hpp"
 
 namespace spillway::device::binding {
 
@@ -92,8 +93,6 @@ Napi::Value make_handle(Napi::Env env, Object* object);
 /// A promise of a handle to what `make` returns, for what takes as long as the system takes. On a thread of its own:
 /// libuv's few are for the program's files and names.
 Napi::Value make_on_thread(Napi::Env env, const char* call, std::function<Object*()> make);
-
-inline Napi::Number number(Napi::Env env, uint64_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
 
 template <typename T>
 T& object_of(const Napi::Value& value, uint32_t kind) {
