@@ -26,7 +26,11 @@ export function testModelLoad(
   open: (options?: OpenDeviceOptions) => Promise<NativeDevice>,
   { storedBytes, repackedBytes, layers, scratches }: ModelLoadSizes,
 ): void {
-  const neededBytes = storedBytes + layers * repackedBytes
+  const weightBytes = layers * repackedBytes
+  const neededBytes = storedBytes + weightBytes
+  // Nobody waits for the stream. What the last layer was stored as goes back before its weights are taken if the stream
+  // was done with it by then, and stays cached beside them if not: on a busy machine either is seen.
+  const peaks = [neededBytes, neededBytes - repackedBytes]
 
   async function on(
     options: OpenDeviceOptions,
@@ -79,7 +83,9 @@ export function testModelLoad(
       await stream.synchronize()
       device.releaseCachedMemory()
       const weights = withAllocatorSettings(whole, () => load(device, stream))
-      expect(device.memoryStats()).toMatchObject({ reservedBytes: neededBytes, liveBytes: layers * repackedBytes })
+      await stream.synchronize()
+      device.releaseCachedMemory()
+      expect(device.memoryStats()).toMatchObject({ reservedBytes: weightBytes, liveBytes: weightBytes })
       await dispose(weights)
     }))
 
@@ -131,7 +137,7 @@ export function testModelLoad(
   test('the same load in a pool takes as much as outside, and what the pool caches goes back while it is in use', () =>
     on({}, async (device, stream) => {
       const outside = withAllocatorSettings(whole, () => load(device, stream))
-      const { peakReservedBytes } = device.memoryStats()
+      expect(peaks).toContain(device.memoryStats().peakReservedBytes)
       await dispose(outside)
       await stream.synchronize()
       device.releaseCachedMemory()
@@ -139,14 +145,14 @@ export function testModelLoad(
       const pool = device.memoryPool('weights', { ...whole, expandableSegments: true })
       const inside = load(device, stream, pool)
       const stats = () => device.memoryStats().pools.weights!
-      expect(stats().peakReservedBytes / peakReservedBytes).toBeLessThanOrEqual(1.05)
+      expect(peaks).toContain(stats().peakReservedBytes)
       expect(device.memorySnapshot().segments.every(({ expandable }) => !expandable)).toBe(true)
       await stream.synchronize()
       const { reservedBytes, liveBytes } = stats()
       expect(reservedBytes - liveBytes).toBeLessThanOrEqual(storedBytes)
       expect(pool.releaseCachedMemory()).toBe(reservedBytes - liveBytes)
-      expect(stats()).toMatchObject({ reservedBytes: layers * repackedBytes, liveBytes: layers * repackedBytes })
-      expect(device.budget).toMatchObject({ usedBytes: layers * repackedBytes, cachedBytes: 0 })
+      expect(stats()).toMatchObject({ reservedBytes: weightBytes, liveBytes: weightBytes })
+      expect(device.budget).toMatchObject({ usedBytes: weightBytes, cachedBytes: 0 })
       await dispose(inside)
     }))
 }
