@@ -32,7 +32,7 @@ const app = join(scratch, 'app')
 
 // Tests of the checkout itself, and what only compilers read. Prose is needed: tests hold it to what programs do.
 const STAYS =
-  /^\.changeset\/|^native\/(?!include\/)|^tests\/(shell|layering|docs)\/|^packages\/[^/]+\/native\/|^tests\/abi\/(native\/|exports|kernel-image)|^pnpm-lock\.yaml$/
+  /^\.changeset\/|^native\/(?!include\/)|^tests\/(shell|layering|docs)\/|^packages\/[^/]+\/native\/|^packages\/device\/test\/(confidential-computing|fake-nvml)|^tests\/abi\/(native\/|exports|kernel-image)|^pnpm-lock\.yaml$/
 // Besides the packages' own dependencies.
 const TOOLS = ['vitest', 'fast-check']
 // Machine code compresses by a tenth better when its jumps are seen as what they are.

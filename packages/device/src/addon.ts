@@ -56,7 +56,12 @@ export interface DeviceAddon {
     launchArguments: Uint8Array,
     accesses: readonly (NativeHandle | number)[],
   ): void
-  capabilities(device: NativeHandle): { unifiedMemory: boolean; virtualMemory: boolean; computeCapability: number }
+  capabilities(device: NativeHandle): {
+    unifiedMemory: boolean
+    confidentialComputing: boolean
+    virtualMemory: boolean
+  }
+  confidentialComputingBy(library: string): boolean
   systemMemory(): { totalBytes: number; availableBytes: number }
   openHost(
     memoryLimitBytes: number,

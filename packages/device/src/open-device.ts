@@ -129,12 +129,12 @@ function openCudaDevice(selector: string, index: number, given: OpenDeviceOption
   const settings = resolveAllocatorSettings()
   const handle = addon().openCuda(index, memoryLimitBytes ?? 0)
   addon().setDefaultSettings(handle, settings)
-  const { unifiedMemory, virtualMemory } = addon().capabilities(handle)
+  const { unifiedMemory, confidentialComputing, virtualMemory } = addon().capabilities(handle)
   const capabilities: DeviceCapabilities = {
     pinnedMemory: true,
     mappedMemory: true,
     unifiedMemory,
-    confidentialComputing: false,
+    confidentialComputing,
     wsl: isWsl(),
     virtualMemory,
     graphs: true,

@@ -1,6 +1,7 @@
 // What only GPUs have.
 #include <string>
 
+#include "../cuda/confidential_computing.hpp"
 #include "../cuda/cuda_device.hpp"
 #include "../cuda/cuda_stream.hpp"
 #include "../cuda/status.hpp"
@@ -54,15 +55,21 @@ Napi::Value open_cuda(const Napi::CallbackInfo& info) {
                      new cuda::CudaDevice(static_cast<int32_t>(index), to_size(info[1], "memoryLimitBytes")));
 }
 
-// capabilities(device): { unifiedMemory, virtualMemory, computeCapability } of a GPU
+// capabilities(device): { unifiedMemory, confidentialComputing, virtualMemory } of a GPU
 Napi::Value capabilities(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const cuda::CudaDevice& device = cuda_of(info[0], "capabilities");
   Napi::Object result = Napi::Object::New(env);
   result.Set("unifiedMemory", Napi::Boolean::New(env, device.unified()));
+  result.Set("confidentialComputing", Napi::Boolean::New(env, cuda::confidential_computing()));
   result.Set("virtualMemory", Napi::Boolean::New(env, device.virtual_memory_granularity() > 0));
-  result.Set("computeCapability", Napi::Number::New(env, device.compute_capability()));
   return result;
+}
+
+// confidentialComputingBy(library): for tests
+Napi::Value confidential_computing_by(const Napi::CallbackInfo& info) {
+  const bool confidential = cuda::confidential_computing_by(info[0].As<Napi::String>());
+  return Napi::Boolean::New(info.Env(), confidential);
 }
 
 // streamWrap(device, pointer): a CUstream of somebody else's
@@ -137,6 +144,7 @@ void export_cuda(Napi::Env env, Napi::Object exports) {
   export_function<cuda_driver_calls>(env, exports, "cudaDriverCalls");
   export_function<open_cuda>(env, exports, "openCuda");
   export_function<capabilities>(env, exports, "capabilities");
+  export_function<confidential_computing_by>(env, exports, "confidentialComputingBy");
   export_function<stream_wrap>(env, exports, "streamWrap");
   export_function<buffer_wrap>(env, exports, "bufferWrap");
   export_function<kernel_load>(env, exports, "kernelLoad");
