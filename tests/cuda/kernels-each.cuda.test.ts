@@ -80,6 +80,16 @@ describeOnCuda('each kernel once', () => {
     linear_few: (dtype) => linear(dtype, 'few', 17, 1030, 70),
     // Two tiles each way, and more steps than are in shared memory at once.
     linear_tiles: (dtype) => linear(dtype, 'tiles', 130, 264, 134),
+    async norm_linear(dtype) {
+      const [x, norm] = [await rig.uploadRandom('f32', [2, 1030], 3), await rig.uploadRandom(dtype, [1030])]
+      const [weight, bias] = [await rig.uploadRandom(dtype, [70, 1030]), await rig.uploadRandom(dtype, [70])]
+      const y = rig.poisoned('f32', [2, 70])
+      const operands = { x: x.view, norm: norm.view, epsilon: 1e-5, weight: weight.view, bias: bias.view, y }
+      kernels.normLinear(rig.stream, operands)
+      const normed = rmsNormReference(x.values, norm.values, 1e-5)
+      const expected = linearReference(normed, weight.values, 2, 1030, 70, bias.values)
+      expect(relativeError(await rig.download(y), expected)).toBeLessThan(tolerance)
+    },
     attention_split: (dtype) => attend(dtype, 'split', 3),
     attention_tiles: (dtype) => attend(dtype, 'tiles', 70),
   }

@@ -4,6 +4,7 @@ import { attention, prepare, ropeAppend } from '../../packages/decoder/test/atte
 import { testAttention } from '../../packages/decoder/test/kernels-attention-cases.js'
 import { testElements } from '../../packages/decoder/test/kernels-element-cases.js'
 import { testLinear } from '../../packages/decoder/test/kernels-linear-cases.js'
+import { testNormProducts } from '../../packages/decoder/test/kernels-norm-product-cases.js'
 import { differences, type KernelSubject } from '../../packages/decoder/test/kernels-rig.js'
 import { testWindow } from '../../packages/decoder/test/kernels-window-cases.js'
 import { entries, linearTolerance, openRig } from './kernels-on-cuda.js'
@@ -23,6 +24,11 @@ describeOnCuda('kernels on cuda', () => {
       testAttention(subject)
       testWindow(subject)
     })
+  })
+
+  // One way for any number of rows.
+  describe.each([true, false])('aligned: %s', (aligned) => {
+    testNormProducts({ rig: openRig({ aligned }), kernels: new Kernels() })
   })
 
   describe('which device code runs', () => {

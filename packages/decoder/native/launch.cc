@@ -38,6 +38,12 @@ float Launch::number(const char* name) {
   return value;
 }
 
+float Launch::epsilon() {
+  const float value = number("epsilon");
+  if (value < 0) refuse("epsilon must not be negative");
+  return value;
+}
+
 bool Launch::flag(const char* name) {
   const Napi::Value value = next();
   if (!value.IsBoolean()) refuse(std::string(name) + " must be true or false");

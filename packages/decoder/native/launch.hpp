@@ -35,6 +35,8 @@ class Launch {
   uint32_t count(const char* name);
   /// A finite number.
   float number(const char* name);
+  /// Of a norm: a finite number, not negative.
+  float epsilon();
   bool flag(const char* name);
   /// One of `known` ways to compute the same, or nothing where the number given is 0: whichever is fastest.
   template <typename Entry>

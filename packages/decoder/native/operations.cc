@@ -3,6 +3,7 @@
 #include "kernels/attention_args.h"
 #include "kernels/embedding_args.h"
 #include "kernels/linear_args.h"
+#include "kernels/norm_linear_args.h"
 #include "kernels/qk_norm_args.h"
 #include "kernels/rms_norm_args.h"
 #include "kernels/rope_append_args.h"
@@ -58,8 +59,7 @@ Napi::Value rms_norm(const Napi::CallbackInfo& info) {
   RmsNormArgs a{};
   a.rows = launch.dimension("rows");
   a.hidden = launch.dimension("hidden");
-  a.epsilon = launch.number("epsilon");
-  if (a.epsilon < 0) launch.refuse("epsilon must not be negative");
+  a.epsilon = launch.epsilon();
   a.x = launch.tensor<float>("x", kRead, {a.rows, a.hidden});
   a.weight = launch.tensor("weight", kRead, dtype, {a.hidden});
   a.y = launch.tensor<float>("y", kWrite, {a.rows, a.hidden});
@@ -91,6 +91,22 @@ Napi::Value linear(const Napi::CallbackInfo& info) {
   return launch.enqueue(by_dtype(first, dtype), a, cuda::linear_shape(a, entry, dtype));
 }
 
+Napi::Value norm_linear(const Napi::CallbackInfo& info) {
+  Launch launch(info, "normLinear");
+  const DType dtype = launch.dtype();
+  NormLinearArgs a{};
+  a.rows = launch.dimension("rows");
+  a.inputs = launch.dimension("inputs");
+  a.outputs = launch.dimension("outputs");
+  a.epsilon = launch.epsilon();
+  a.x = launch.tensor<float>("x", kRead, {a.rows, a.inputs});
+  a.norm = launch.tensor("norm", kRead, dtype, {a.inputs});
+  a.weight = launch.tensor("weight", kRead, dtype, {a.outputs, a.inputs});
+  a.bias = launch.optional_tensor("bias", kRead, dtype, {a.outputs});
+  a.y = launch.tensor<float>("y", kWrite, {a.rows, a.outputs});
+  return launch.enqueue(by_dtype(k_norm_linear_f32, dtype), a, cuda::norm_linear_shape(a));
+}
+
 Napi::Value qk_norm(const Napi::CallbackInfo& info) {
   Launch launch(info, "qkNorm");
   const DType dtype = launch.dtype();
@@ -100,8 +116,7 @@ Napi::Value qk_norm(const Napi::CallbackInfo& info) {
   a.heads = h.heads;
   a.key_value_heads = h.key_value_heads;
   a.head_dim = h.head_dim;
-  a.epsilon = launch.number("epsilon");
-  if (a.epsilon < 0) launch.refuse("epsilon must not be negative");
+  a.epsilon = launch.epsilon();
   a.qkv = launch.tensor<float>("qkv", kBoth, {h.rows, h.qkv_width});
   a.q_weight = launch.tensor("qWeight", kRead, dtype, {h.head_dim});
   a.k_weight = launch.tensor("kWeight", kRead, dtype, {h.head_dim});

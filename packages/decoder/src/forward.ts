@@ -79,19 +79,14 @@ export class Forward {
     const { heads, kvHeads, headDim, qkvBias, qkNorm, slidingWindows, rmsNormEps: epsilon } = config
     const weight = (name: string): TensorView => this.#weight(layerName(layer), name)
     const hidden = workspace.rows('hidden', rows)
-    const normed = workspace.rows('normed', rows)
     const cache = { position: workspace.position, keys: kvCache.keys(layer), values: kvCache.values(layer), heads }
 
-    kernels.rmsNorm(stream, { x: hidden, weight: weight('input_layernorm.weight'), y: normed, epsilon })
     const qkv = workspace.rows('qkv', rows)
-    const bias = qkvBias ? weight('self_attn.qkv_proj.bias') : undefined
-    const parts = ({ shape: [, columns] }: TensorView) => workspace.parts(rows, columns as number)
-    kernels.linear(stream, {
-      x: normed,
+    this.#normLinear(rows, {
+      norm: weight('input_layernorm.weight'),
       weight: weight('self_attn.qkv_proj.weight'),
-      bias,
+      bias: qkvBias ? weight('self_attn.qkv_proj.bias') : undefined,
       y: qkv,
-      parts: parts(normed),
     })
     if (qkNorm) {
       const [qWeight, kWeight] = [weight('self_attn.q_norm.weight'), weight('self_attn.k_norm.weight')]
@@ -106,12 +101,15 @@ export class Forward {
       weight: weight('self_attn.o_proj.weight'),
       y: hidden,
       accumulate: true,
-      parts: parts(attended),
+      parts: this.#parts(attended),
     })
 
-    kernels.rmsNorm(stream, { x: hidden, weight: weight('post_attention_layernorm.weight'), y: normed, epsilon })
     const gateUp = workspace.rows('gateUp', rows)
-    kernels.linear(stream, { x: normed, weight: weight('mlp.gate_up_proj.weight'), y: gateUp, parts: parts(normed) })
+    this.#normLinear(rows, {
+      norm: weight('post_attention_layernorm.weight'),
+      weight: weight('mlp.gate_up_proj.weight'),
+      y: gateUp,
+    })
     const activated = workspace.rows('activated', rows)
     kernels.siluMul(stream, { gateUp, y: activated })
     kernels.linear(stream, {
@@ -119,8 +117,35 @@ export class Forward {
       weight: weight('mlp.down_proj.weight'),
       y: hidden,
       accumulate: true,
-      parts: parts(activated),
+      parts: this.#parts(activated),
     })
+  }
+
+  /** y = norm(hidden) · weightᵀ + bias. */
+  #normLinear(
+    rows: number,
+    {
+      norm,
+      weight,
+      bias,
+      y,
+    }: {
+      readonly norm: TensorView
+      readonly weight: TensorView
+      readonly bias?: TensorView | undefined
+      readonly y: TensorView
+    },
+  ): void {
+    const { kernels, workspace, stream, config } = this.#options
+    const { rmsNormEps: epsilon } = config
+    const hidden = workspace.rows('hidden', rows)
+    if (takesOneLaunch(rows)) {
+      kernels.normLinear(stream, { x: hidden, norm, epsilon, weight, bias, y })
+      return
+    }
+    const normed = workspace.rows('normed', rows)
+    kernels.rmsNorm(stream, { x: hidden, weight: norm, y: normed, epsilon })
+    kernels.linear(stream, { x: normed, weight, bias, y, parts: this.#parts(normed) })
   }
 
   #finalNorm(from: number, rows: number): void {
@@ -147,9 +172,23 @@ export class Forward {
     }
   }
 
+  /** Memory for `x` as a matrix library takes it. */
+  #parts({ shape: [rows, columns] }: TensorView): TensorView | undefined {
+    return this.#options.workspace.parts(rows as number, columns as number)
+  }
+
   #weight(module: string, name: string): TensorView {
     return this.#weights.get(`${module}.${name}`) as TensorView
   }
+}
+
+/**
+ * Whether a product and the small kernels beside it are one. With one row, as when decoding, a product waits for its
+ * weight, and has time for what they compute; launched by themselves they take longer to begin and end than to compute.
+ * With more rows there are faster ways for products, and a matrix library.
+ */
+function takesOneLaunch(rows: number): boolean {
+  return rows === 1
 }
 
 /** Rows `from` and later of a contiguous f32 matrix. */

@@ -49,6 +49,15 @@ export interface KernelOperations {
     library: number | undefined,
     ...tensors: unknown[]
   ): void
+  normLinear(
+    stream: unknown,
+    dtype: number,
+    rows: number,
+    inputs: number,
+    outputs: number,
+    epsilon: number,
+    ...tensors: unknown[]
+  ): void
   qkNorm(
     stream: unknown,
     dtype: number,

@@ -146,6 +146,24 @@ describe('the others refuse', () => {
     expect(() => kernels.rmsNorm(rig.stream, { x, weight, y: x, epsilon: 1e-6 })).toThrow(invalid('overlap'))
   })
 
+  test('normLinear: a norm of another length or dtype, an epsilon that is negative or no number, one memory', () => {
+    const x = rig.poisoned('f32', [2, 8])
+    const [norm, weight, bias] = [rig.poisoned('bf16', [8]), rig.poisoned('bf16', [4, 8]), rig.poisoned('bf16', [4])]
+    const y = rig.poisoned('f32', [2, 4])
+    const product = (change: object) =>
+      kernels.normLinear(rig.stream, { x, norm, epsilon: 1e-6, weight, bias, y, ...change })
+    expect(() => product({ norm: rig.poisoned('bf16', [7]) })).toThrow(invalid('norm must be bf16 [8]'))
+    expect(() => product({ norm: rig.poisoned('f32', [8]) })).toThrow(invalid('norm must be bf16'))
+    expect(() => product({ bias: rig.poisoned('f32', [4]) })).toThrow(invalid('bias must be bf16'))
+    expect(() => product({ x: rig.poisoned('f32', [2, 7]) })).toThrow(invalid('x must be f32 [n, 8]'))
+    expect(() => product({ y: rig.poisoned('f32', [1, 4]) })).toThrow(invalid('y must be f32 [2, 4]'))
+    for (const epsilon of [-1e-6, Number.NaN, Number.POSITIVE_INFINITY, '1']) {
+      expect(() => product({ epsilon })).toThrow(invalid('epsilon'))
+    }
+    expect(() => product({ y: reshaped(x, [2, 4]) })).toThrow(invalid('overlap'))
+    product({ bias: undefined })
+  })
+
   test('siluMul: a gateUp that is not twice as wide', () => {
     const y = rig.poisoned('f32', [2, 8])
     expect(() => kernels.siluMul(rig.stream, { gateUp: rig.poisoned('f32', [2, 15]), y })).toThrow(invalid('[2, 16]'))

@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { type InstructionSet, Kernels } from '../src/kernels.js'
 import { testElements } from './kernels-element-cases.js'
 import { testLinear } from './kernels-linear-cases.js'
+import { testNormProducts } from './kernels-norm-product-cases.js'
 import { KernelRig, type KernelSubject, weightDTypes } from './kernels-rig.js'
 
 const rig = new KernelRig()
@@ -13,8 +14,8 @@ describe('the list of kernels', () => {
   test('every kernel has a host twin, and every dtype its entry point', () => {
     const kernels = new Kernels()
     const byDtype = [
-      ...['embedding', 'rms_norm', 'linear_vector', 'linear_few', 'linear_tiles', 'qk_norm'],
-      ...['rope_append', 'attention_split', 'attention_tiles'],
+      ...['embedding', 'rms_norm', 'linear_vector', 'linear_few', 'linear_tiles'],
+      ...['norm_linear', 'qk_norm', 'rope_append', 'attention_split', 'attention_tiles'],
     ]
     expect(kernels.names).toEqual([
       ...byDtype.flatMap((name) => weightDTypes.map((dtype) => `${name}_${dtype}`)),
@@ -67,5 +68,6 @@ describe.each(Kernels.instructionSets())('%s twins', (instructionSet) => {
     linearTolerance: () => 2e-6,
   }
   testLinear(subject)
+  testNormProducts(subject)
   testElements(subject)
 })

@@ -10,6 +10,7 @@
 #include "../kernels/attention_args.h"
 #include "../kernels/embedding_args.h"
 #include "../kernels/linear_args.h"
+#include "../kernels/norm_linear_args.h"
 #include "../kernels/qk_norm_args.h"
 #include "../kernels/rms_norm_args.h"
 #include "../kernels/rope_append_args.h"
@@ -73,7 +74,7 @@ inline LaunchShape split_shape(const SplitArgs& a) {
 
 // ---- linear --------------------------------------------------------------------------------------------------------
 
-// linear_vector_*: warps of a block, and outputs that its warps share.
+// linear_vector_*, norm_linear_*: warps of a block, and outputs that its warps share.
 constexpr uint32_t kVectorWarps = 8, kVectorOutputs = 4;
 // linear_few_*: rows are one fragment of the matrix unit, whose columns are outputs.
 constexpr uint32_t kFewWarps = 8, kFewRows = 16, kFewOutputs = 32;
@@ -95,11 +96,16 @@ inline LinearEntry linear_entry(const LinearArgs& a) {
   return a.rows == 1 ? LinearEntry::kVector : a.rows <= kFewRowsAtMost ? LinearEntry::kFew : LinearEntry::kTiles;
 }
 
+inline LaunchShape vector_shape(uint32_t rows, uint32_t outputs) {
+  return {{static_cast<uint32_t>(blocks_of(outputs, kVectorOutputs)), clamp_grid(rows), 1}, kVectorWarps * 32, 0};
+}
+
+inline LaunchShape norm_linear_shape(const NormLinearArgs& a) { return vector_shape(a.rows, a.outputs); }
+
 inline LaunchShape linear_shape(const LinearArgs& a, LinearEntry entry, DType dtype) {
   switch (entry) {
     case LinearEntry::kVector:
-      return {
-          {static_cast<uint32_t>(blocks_of(a.outputs, kVectorOutputs)), clamp_grid(a.rows), 1}, kVectorWarps * 32, 0};
+      return vector_shape(a.rows, a.outputs);
     case LinearEntry::kFew:
       return {{static_cast<uint32_t>(blocks_of(a.outputs, kFewOutputs)), clamp_grid(blocks_of(a.rows, kFewRows)), 1},
               kFewWarps * 32,

@@ -1,14 +1,21 @@
-#include "launch_shape.hpp"
-#include "linear_vector.cuh"
+#include "../kernels/linear_args.h"
+#include "vector_products.cuh"
 
 namespace spillway::decoder::cuda {
 namespace {
 
-// All warps of a block divide the inputs among them: at 4096 inputs of 16 bits a block asks for all its bytes at once.
-// Measured on an H200 against 19 other divisions.
 template <typename Element>
 __device__ void linear_vector(const LinearArgs& a) {
-  LinearVector<Element, kVectorOutputs, 2, kVectorWarps, kVectorWarps>::run(a);
+  const uint64_t inputs = a.inputs, n = uint64_t{blockIdx.x} * kVectorOutputs, output = n + threadIdx.x;
+  WeightRows<Element> weights;
+  find_rows<Element>(a.weight, n, a.outputs, inputs, weights);
+  for (uint64_t row = blockIdx.y; row < a.rows; row += gridDim.y) {
+    float result = VectorProducts<Element, false>(a.x + row * inputs, nullptr, weights, inputs).multiply(0);
+    if (threadIdx.x >= kVectorOutputs || output >= a.outputs) continue;
+    if (a.bias) result += widen(static_cast<const Element*>(a.bias)[output]);
+    float* y = a.y + row * a.outputs + output;
+    *y = a.accumulate ? *y + result : result;
+  }
 }
 
 }  // namespace

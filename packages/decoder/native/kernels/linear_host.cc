@@ -1,3 +1,4 @@
+#include "dot_products.hpp"
 #include "linear_args.h"
 #include "panel.hpp"
 #include "twin.hpp"
@@ -11,44 +12,18 @@ constexpr uint64_t kPanelDepth = 256;
 // Rows that dot_block works on at once: times 4 outputs, as many sums as the registers hold.
 constexpr uint64_t kDotRows = kLanes == 16 ? 4 : 2;
 
-/// y[r, n … n + kOutputs) for kRows rows: each weight vector is loaded and widened once for all of them.
+/// y[r, n … n + kOutputs) for kRows rows.
 template <uint64_t kRows, uint64_t kOutputs, typename Element>
 SPILLWAY_INLINE void dot_block(const LinearArgs& a, const Element* weight, const Element* bias, uint64_t row,
                                uint64_t n) {
-  // Two chains for each sum where there are few, or a multiply-add would wait for the one before it.
-  constexpr uint64_t kChains = kRows * kOutputs < 8 ? 2 : 1;
   const uint64_t inputs = a.inputs;
-  const float* x = a.x + row * inputs;
-  const Element* w = weight + n * inputs;
-  Lanes sums[kChains][kOutputs][kRows] = {};
-  uint64_t k = 0;
-  for (; k + kChains * kLanes <= inputs; k += kChains * kLanes) {
-#pragma GCC unroll 2
-    for (uint64_t c = 0; c < kChains; ++c) {
-      Lanes activations[kRows];
-#pragma GCC unroll 4
-      for (uint64_t r = 0; r < kRows; ++r) activations[r] = load(x + r * inputs + k + c * kLanes);
-#pragma GCC unroll 4
-      for (uint64_t j = 0; j < kOutputs; ++j) {
-        const Lanes weights = load(w + j * inputs + k + c * kLanes);
-        // The processor's own prefetcher stops at the end of a page, which is one or two rows of a 16-bit weight. The
-        // next group's rows into the second-level cache: +25 % for those, nothing to gain for f32 (measured).
-        if (sizeof(Element) == 2 && c == 0) __builtin_prefetch(w + (j + kOutputs) * inputs + k, 0, 2);
-#pragma GCC unroll 4
-        for (uint64_t r = 0; r < kRows; ++r) sums[c][j][r] += weights * activations[r];
-      }
-    }
-  }
-  for (; k < inputs; k += kLanes) {
-    const uint64_t count = smaller(kLanes, inputs - k);
-    for (uint64_t j = 0; j < kOutputs; ++j) {
-      const Lanes weights = load_partial(w + j * inputs + k, count);
-      for (uint64_t r = 0; r < kRows; ++r) sums[0][j][r] += weights * load_partial(x + r * inputs + k, count);
-    }
-  }
+  const Element* weights[kOutputs];
+  for (uint64_t j = 0; j < kOutputs; ++j) weights[j] = weight + (n + j) * inputs;
+  float results[kOutputs][kRows];
+  dot_products(Activations{a.x + row * inputs, inputs}, weights, kOutputs * inputs, inputs, results);
   for (uint64_t j = 0; j < kOutputs; ++j) {
     for (uint64_t r = 0; r < kRows; ++r) {
-      float result = sum(kChains == 2 ? sums[0][j][r] + sums[kChains - 1][j][r] : sums[0][j][r]);
+      float result = results[j][r];
       if (bias) result += widen(bias[n + j]);
       float* y = a.y + (row + r) * a.outputs + n + j;
       *y = a.accumulate ? *y + result : result;

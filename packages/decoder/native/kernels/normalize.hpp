@@ -23,11 +23,15 @@ SPILLWAY_INLINE float sum_of_squares(const float* x, uint64_t count) {
   return sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
+/// 1 / sqrt(mean(x²) + epsilon).
+SPILLWAY_INLINE float norm_factor(const float* x, uint64_t count, float epsilon) {
+  return 1.0f / __builtin_sqrtf(sum_of_squares(x, count) / static_cast<float>(count) + epsilon);
+}
+
 /// y = x / sqrt(mean(x²) + epsilon) · weight. y may be x.
 template <typename Element>
 SPILLWAY_INLINE void normalize(const float* x, const Element* weight, float* y, uint64_t count, float epsilon) {
-  const float mean = sum_of_squares(x, count) / static_cast<float>(count);
-  const Lanes factor = broadcast(1.0f / __builtin_sqrtf(mean + epsilon));
+  const Lanes factor = broadcast(norm_factor(x, count, epsilon));
   uint64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) store(y + i, load(x + i) * factor * load(weight + i));
   if (i < count) {
