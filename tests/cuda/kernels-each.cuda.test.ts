@@ -90,6 +90,15 @@ describeOnCuda('each kernel once', () => {
       const expected = linearReference(normed, weight.values, 2, 1030, 70, bias.values)
       expect(relativeError(await rig.download(y), expected)).toBeLessThan(tolerance)
     },
+    async norm_swiglu(dtype) {
+      const [x, norm] = [await rig.uploadRandom('f32', [2, 1030], 3), await rig.uploadRandom(dtype, [1030])]
+      const weight = await rig.uploadRandom(dtype, [2 * 35, 1030], 1 / 32)
+      const y = rig.poisoned('f32', [2, 35])
+      kernels.normSwiglu(rig.stream, { x: x.view, norm: norm.view, epsilon: 1e-5, weight: weight.view, y })
+      const normed = rmsNormReference(x.values, norm.values, 1e-5)
+      const gateUp = linearReference(normed, weight.values, 2, 1030, 2 * 35)
+      expect(relativeError(await rig.download(y), siluMulReference(gateUp, 35))).toBeLessThan(tolerance)
+    },
     attention_split: (dtype) => attend(dtype, 'split', 3),
     attention_tiles: (dtype) => attend(dtype, 'tiles', 70),
   }

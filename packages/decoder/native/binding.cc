@@ -92,6 +92,7 @@ Napi::Value attach(const Napi::CallbackInfo& info) {
   bind<rms_norm>(env, operations, "rmsNorm", set);
   bind<linear>(env, operations, "linear", set);
   bind<norm_linear>(env, operations, "normLinear", set);
+  bind<norm_swiglu>(env, operations, "normSwiglu", set);
   bind<qk_norm>(env, operations, "qkNorm", set);
   bind<rope_append>(env, operations, "ropeAppend", set);
   bind<attention>(env, operations, "attention", set);

@@ -18,6 +18,7 @@
   SPILLWAY_KERNELS_BY_DTYPE(X, linear_few, linear_few, linear)              \
   SPILLWAY_KERNELS_BY_DTYPE(X, linear_tiles, linear_tiles, linear)          \
   SPILLWAY_KERNELS_BY_DTYPE(X, norm_linear, norm_linear, norm_linear)       \
+  SPILLWAY_KERNELS_BY_DTYPE(X, norm_swiglu, norm_swiglu, norm_swiglu)       \
   SPILLWAY_KERNELS_BY_DTYPE(X, qk_norm, qk_norm, qk_norm)                   \
   SPILLWAY_KERNELS_BY_DTYPE(X, rope_append, rope_append, rope_append)       \
   SPILLWAY_KERNELS_BY_DTYPE(X, attention_split, attention_split, attention) \

@@ -4,6 +4,7 @@
 #include "kernels/embedding_args.h"
 #include "kernels/linear_args.h"
 #include "kernels/norm_linear_args.h"
+#include "kernels/norm_swiglu_args.h"
 #include "kernels/qk_norm_args.h"
 #include "kernels/rms_norm_args.h"
 #include "kernels/rope_append_args.h"
@@ -105,6 +106,21 @@ Napi::Value norm_linear(const Napi::CallbackInfo& info) {
   a.bias = launch.optional_tensor("bias", kRead, dtype, {a.outputs});
   a.y = launch.tensor<float>("y", kWrite, {a.rows, a.outputs});
   return launch.enqueue(by_dtype(k_norm_linear_f32, dtype), a, cuda::norm_linear_shape(a));
+}
+
+Napi::Value norm_swiglu(const Napi::CallbackInfo& info) {
+  Launch launch(info, "normSwiglu");
+  const DType dtype = launch.dtype();
+  NormSwigluArgs a{};
+  a.rows = launch.dimension("rows");
+  a.inputs = launch.dimension("inputs");
+  a.ffn = launch.dimension("ffn");
+  a.epsilon = launch.epsilon();
+  a.x = launch.tensor<float>("x", kRead, {a.rows, a.inputs});
+  a.norm = launch.tensor("norm", kRead, dtype, {a.inputs});
+  a.weight = launch.tensor("weight", kRead, dtype, {2, a.ffn, a.inputs});
+  a.y = launch.tensor<float>("y", kWrite, {a.rows, a.ffn});
+  return launch.enqueue(by_dtype(k_norm_swiglu_f32, dtype), a, cuda::norm_swiglu_shape(a));
 }
 
 Napi::Value qk_norm(const Napi::CallbackInfo& info) {

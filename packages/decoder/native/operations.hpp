@@ -11,6 +11,7 @@ Napi::Value embedding(const Napi::CallbackInfo& info);
 Napi::Value rms_norm(const Napi::CallbackInfo& info);
 Napi::Value linear(const Napi::CallbackInfo& info);
 Napi::Value norm_linear(const Napi::CallbackInfo& info);
+Napi::Value norm_swiglu(const Napi::CallbackInfo& info);
 Napi::Value qk_norm(const Napi::CallbackInfo& info);
 Napi::Value rope_append(const Napi::CallbackInfo& info);
 Napi::Value attention(const Napi::CallbackInfo& info);

@@ -28,6 +28,14 @@ export interface ForwardShape {
   readonly ready?: Event
 }
 
+/** What a product reads and writes that begins with the norm of `hidden`. */
+interface NormProduct {
+  readonly norm: TensorView
+  readonly weight: TensorView
+  readonly bias?: TensorView | undefined
+  readonly y: TensorView
+}
+
 /** The computation: enqueues everything, waits for nothing, changes nothing but cache and workspace. */
 export class Forward {
   readonly #options: ForwardOptions
@@ -104,14 +112,12 @@ export class Forward {
       parts: this.#parts(attended),
     })
 
-    const gateUp = workspace.rows('gateUp', rows)
-    this.#normLinear(rows, {
+    const activated = workspace.rows('activated', rows)
+    this.#normSwiglu(rows, {
       norm: weight('post_attention_layernorm.weight'),
       weight: weight('mlp.gate_up_proj.weight'),
-      y: gateUp,
+      y: activated,
     })
-    const activated = workspace.rows('activated', rows)
-    kernels.siluMul(stream, { gateUp, y: activated })
     kernels.linear(stream, {
       x: activated,
       weight: weight('mlp.down_proj.weight'),
@@ -122,30 +128,30 @@ export class Forward {
   }
 
   /** y = norm(hidden) · weightᵀ + bias. */
-  #normLinear(
-    rows: number,
-    {
-      norm,
-      weight,
-      bias,
-      y,
-    }: {
-      readonly norm: TensorView
-      readonly weight: TensorView
-      readonly bias?: TensorView | undefined
-      readonly y: TensorView
-    },
-  ): void {
+  #normLinear(rows: number, { norm, weight, bias, y }: NormProduct): void {
     const { kernels, workspace, stream, config } = this.#options
-    const { rmsNormEps: epsilon } = config
-    const hidden = workspace.rows('hidden', rows)
+    const x = workspace.rows('hidden', rows)
+    const epsilon = config.rmsNormEps
     if (takesOneLaunch(rows)) {
-      kernels.normLinear(stream, { x: hidden, norm, epsilon, weight, bias, y })
-      return
+      kernels.normLinear(stream, { x, norm, epsilon, weight, bias, y })
+    } else {
+      const normed = workspace.rows('normed', rows)
+      kernels.rmsNorm(stream, { x, weight: norm, y: normed, epsilon })
+      kernels.linear(stream, { x: normed, weight, bias, y, parts: this.#parts(normed) })
     }
-    const normed = workspace.rows('normed', rows)
-    kernels.rmsNorm(stream, { x: hidden, weight: norm, y: normed, epsilon })
-    kernels.linear(stream, { x: normed, weight, bias, y, parts: this.#parts(normed) })
+  }
+
+  /** y = silu(gate) · up, where gate and up are the halves of norm(hidden) · weightᵀ. */
+  #normSwiglu(rows: number, { norm, weight, y }: NormProduct): void {
+    const { kernels, workspace, stream, config } = this.#options
+    if (takesOneLaunch(rows)) {
+      const x = workspace.rows('hidden', rows)
+      kernels.normSwiglu(stream, { x, norm, epsilon: config.rmsNormEps, weight, y })
+    } else {
+      const gateUp = workspace.rows('gateUp', rows)
+      this.#normLinear(rows, { norm, weight, y: gateUp })
+      kernels.siluMul(stream, { gateUp, y })
+    }
   }
 
   #finalNorm(from: number, rows: number): void {

@@ -58,6 +58,15 @@ export interface KernelOperations {
     epsilon: number,
     ...tensors: unknown[]
   ): void
+  normSwiglu(
+    stream: unknown,
+    dtype: number,
+    rows: number,
+    inputs: number,
+    ffn: number,
+    epsilon: number,
+    ...tensors: unknown[]
+  ): void
   qkNorm(
     stream: unknown,
     dtype: number,

@@ -196,6 +196,47 @@ export class Kernels {
   }
 
   /**
+   * What normLinear and then siluMul make: y[r, i] = silu(g[r, i]) · g[r, ffn + i] with g = norm(x) · weightᵀ, the SwiGLU of
+   * Shazeer (2020). In one launch, as normLinear.
+   * x f32 [rows, inputs], weight f32|f16|bf16 [2·ffn, inputs]: gate, then up; norm of its dtype [inputs], y f32 [rows, ffn].
+   */
+  normSwiglu(
+    stream: Stream,
+    {
+      x,
+      norm,
+      epsilon,
+      weight,
+      y,
+    }: {
+      readonly x: TensorView
+      readonly norm: TensorView
+      readonly epsilon: number
+      readonly weight: TensorView
+      readonly y: TensorView
+    },
+  ): void {
+    const what = 'normSwiglu'
+    const dtype = requireWeightDType(what, 'weight', weight)
+    const [rows, ffn] = requireTensor(what, 'y', y, 'f32', [undefined, undefined]) as [number, number]
+    const [, inputs] = requireTensor(what, 'weight', weight, dtype, [2 * ffn, undefined])
+    requireTensor(what, 'x', x, 'f32', [rows, inputs])
+    requireTensor(what, 'norm', norm, dtype, [inputs])
+    this.#operations.normSwiglu(
+      handleOf(stream),
+      dtypeCode[dtype],
+      rows,
+      inputs as number,
+      ffn,
+      epsilon,
+      ...operand(x),
+      ...operand(norm),
+      ...operand(weight),
+      ...operand(y),
+    )
+  }
+
+  /**
    * Each head of q and of k, in place: x / sqrt(mean(x²) + epsilon) · its weight, as Hugging Face's Qwen3 does before it
    * rotates. v stays as it is.
    */

@@ -69,7 +69,7 @@ describe('one at a time', () => {
       setImmediate(() => abort.abort())
       await expect(step).rejects.toMatchObject({ code: 'SPILLWAY_ABORTED' })
       const launches = device.counters().launches - before
-      const perStep = 2 + 3 * 8 + 2
+      const perStep = 3 + 3 * 6
       expect(launches).toBeLessThan(50 * perStep)
       expect((await run(model, prompt, { maxTokens: 2 })).tokens).toHaveLength(2)
     })

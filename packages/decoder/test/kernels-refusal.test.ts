@@ -164,6 +164,22 @@ describe('the others refuse', () => {
     product({ bias: undefined })
   })
 
+  test('normSwiglu: a weight that is not twice as wide as y, a norm of another dtype, an epsilon, one memory', () => {
+    const x = rig.poisoned('f32', [2, 8])
+    const [norm, weight, y] = [rig.poisoned('f16', [8]), rig.poisoned('f16', [10, 8]), rig.poisoned('f32', [2, 5])]
+    const product = (change: object) => kernels.normSwiglu(rig.stream, { x, norm, epsilon: 1e-6, weight, y, ...change })
+    expect(() => product({ weight: rig.poisoned('f16', [9, 8]) })).toThrow(invalid('weight must be f16 [10, n]'))
+    expect(() => product({ y: rig.poisoned('f32', [2, 10]) })).toThrow(invalid('weight must be f16 [20, n]'))
+    expect(() => product({ x: rig.poisoned('f32', [1, 8]) })).toThrow(invalid('x must be f32 [2, 8]'))
+    expect(() => product({ norm: rig.poisoned('bf16', [8]) })).toThrow(invalid('norm must be f16'))
+    expect(() => product({ y: reshaped(y, [2 ** 53, 5]) })).toThrow(invalid('y must be f32'))
+    for (const epsilon of [-1e-6, Number.NaN, Number.POSITIVE_INFINITY]) {
+      expect(() => product({ epsilon })).toThrow(invalid('epsilon'))
+    }
+    expect(() => product({ y: reshaped(x, [2, 5]) })).toThrow(invalid('overlap'))
+    product({})
+  })
+
   test('siluMul: a gateUp that is not twice as wide', () => {
     const y = rig.poisoned('f32', [2, 8])
     expect(() => kernels.siluMul(rig.stream, { gateUp: rig.poisoned('f32', [2, 15]), y })).toThrow(invalid('[2, 16]'))

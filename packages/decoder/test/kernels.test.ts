@@ -15,7 +15,7 @@ describe('the list of kernels', () => {
     const kernels = new Kernels()
     const byDtype = [
       ...['embedding', 'rms_norm', 'linear_vector', 'linear_few', 'linear_tiles'],
-      ...['norm_linear', 'qk_norm', 'rope_append', 'attention_split', 'attention_tiles'],
+      ...['norm_linear', 'norm_swiglu', 'qk_norm', 'rope_append', 'attention_split', 'attention_tiles'],
     ]
     expect(kernels.names).toEqual([
       ...byDtype.flatMap((name) => weightDTypes.map((dtype) => `${name}_${dtype}`)),

@@ -11,6 +11,7 @@
 #include "../kernels/embedding_args.h"
 #include "../kernels/linear_args.h"
 #include "../kernels/norm_linear_args.h"
+#include "../kernels/norm_swiglu_args.h"
 #include "../kernels/qk_norm_args.h"
 #include "../kernels/rms_norm_args.h"
 #include "../kernels/rope_append_args.h"
@@ -76,6 +77,8 @@ inline LaunchShape split_shape(const SplitArgs& a) {
 
 // linear_vector_*, norm_linear_*: warps of a block, and outputs that its warps share.
 constexpr uint32_t kVectorWarps = 8, kVectorOutputs = 4;
+// norm_swiglu_*: a block has each output twice, of gate and of up.
+constexpr uint32_t kGatedOutputs = kVectorOutputs / 2;
 // linear_few_*: rows are one fragment of the matrix unit, whose columns are outputs.
 constexpr uint32_t kFewWarps = 8, kFewRows = 16, kFewOutputs = 32;
 // Rows up to which linear_few_* is the faster one: at 32 it reads the weight twice (measured on an H200).
@@ -96,16 +99,20 @@ inline LinearEntry linear_entry(const LinearArgs& a) {
   return a.rows == 1 ? LinearEntry::kVector : a.rows <= kFewRowsAtMost ? LinearEntry::kFew : LinearEntry::kTiles;
 }
 
-inline LaunchShape vector_shape(uint32_t rows, uint32_t outputs) {
-  return {{static_cast<uint32_t>(blocks_of(outputs, kVectorOutputs)), clamp_grid(rows), 1}, kVectorWarps * 32, 0};
+inline LaunchShape vector_shape(uint32_t rows, uint32_t outputs, uint32_t of_block) {
+  return {{static_cast<uint32_t>(blocks_of(outputs, of_block)), clamp_grid(rows), 1}, kVectorWarps * 32, 0};
 }
 
-inline LaunchShape norm_linear_shape(const NormLinearArgs& a) { return vector_shape(a.rows, a.outputs); }
+inline LaunchShape norm_linear_shape(const NormLinearArgs& a) {
+  return vector_shape(a.rows, a.outputs, kVectorOutputs);
+}
+
+inline LaunchShape norm_swiglu_shape(const NormSwigluArgs& a) { return vector_shape(a.rows, a.ffn, kGatedOutputs); }
 
 inline LaunchShape linear_shape(const LinearArgs& a, LinearEntry entry, DType dtype) {
   switch (entry) {
     case LinearEntry::kVector:
-      return vector_shape(a.rows, a.outputs);
+      return vector_shape(a.rows, a.outputs, kVectorOutputs);
     case LinearEntry::kFew:
       return {{static_cast<uint32_t>(blocks_of(a.outputs, kFewOutputs)), clamp_grid(blocks_of(a.rows, kFewRows)), 1},
               kFewWarps * 32,

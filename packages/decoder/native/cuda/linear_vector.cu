@@ -8,7 +8,7 @@ template <typename Element>
 __device__ void linear_vector(const LinearArgs& a) {
   const uint64_t inputs = a.inputs, n = uint64_t{blockIdx.x} * kVectorOutputs, output = n + threadIdx.x;
   WeightRows<Element> weights;
-  find_rows<Element>(a.weight, n, a.outputs, inputs, weights);
+  find_rows<kVectorOutputs>(static_cast<const Element*>(a.weight), n, a.outputs, inputs, weights);
   for (uint64_t row = blockIdx.y; row < a.rows; row += gridDim.y) {
     float result = VectorProducts<Element, false>(a.x + row * inputs, nullptr, weights, inputs).multiply(0);
     if (threadIdx.x >= kVectorOutputs || output >= a.outputs) continue;

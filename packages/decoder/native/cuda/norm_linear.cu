@@ -9,7 +9,7 @@ __device__ void norm_linear(const NormLinearArgs& a) {
   const uint64_t inputs = a.inputs, n = uint64_t{blockIdx.x} * kVectorOutputs, output = n + threadIdx.x;
   const auto* norm = static_cast<const Element*>(a.norm);
   WeightRows<Element> weights;
-  find_rows<Element>(a.weight, n, a.outputs, inputs, weights);
+  find_rows<kVectorOutputs>(static_cast<const Element*>(a.weight), n, a.outputs, inputs, weights);
   for (uint64_t row = blockIdx.y; row < a.rows; row += gridDim.y) {
     float result = VectorProducts<Element, true>(a.x + row * inputs, norm, weights, inputs).multiply(a.epsilon);
     if (threadIdx.x >= kVectorOutputs || output >= a.outputs) continue;

@@ -1,14 +1,7 @@
 #include "../kernels/silu_mul_args.h"
 #include "element.cuh"
 #include "launch_shape.hpp"
-
-namespace spillway::decoder::cuda {
-namespace {
-
-__device__ __forceinline__ float silu(float x) { return x / (expf(-x) + 1.0f); }
-
-}  // namespace
-}  // namespace spillway::decoder::cuda
+#include "silu.cuh"
 
 extern "C" __global__ void silu_mul(const __grid_constant__ SiluMulArgs a) {
   using namespace spillway::decoder::cuda;

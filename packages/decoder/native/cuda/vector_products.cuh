@@ -11,16 +11,13 @@ namespace spillway::decoder::cuda {
 template <typename Element>
 using WeightRows = const Element* [kVectorOutputs];
 
-/// Rows n … n + kVectorOutputs - 1 of [outputs, inputs]. Those beyond the last are the last once more, computed and not
+/// Rows n … n + kCount - 1 of [outputs, inputs]. Those beyond the last are the last once more, computed and not
 /// written: no branch where loads are made.
-template <typename Element>
-__device__ __forceinline__ void find_rows(const void* weight, uint64_t n, uint64_t outputs, uint64_t inputs,
-                                          WeightRows<Element>& rows) {
+template <uint32_t kCount, typename Element>
+__device__ __forceinline__ void find_rows(const Element* weight, uint64_t n, uint64_t outputs, uint64_t inputs,
+                                          const Element** rows) {
 #pragma unroll
-  for (uint32_t j = 0; j < kVectorOutputs; ++j) {
-    const uint64_t output = n + j < outputs ? n + j : outputs - 1;
-    rows[j] = static_cast<const Element*>(weight) + output * inputs;
-  }
+  for (uint32_t j = 0; j < kCount; ++j) rows[j] = weight + (n + j < outputs ? n + j : outputs - 1) * inputs;
 }
 
 /// One row of activations times kVectorOutputs rows of a weight, by one block. All its warps divide the inputs among

@@ -26,13 +26,12 @@ void norm_linear(const spillway_twin_context* context, const NormLinearArgs& a) 
     for (uint64_t row = 0; row < a.rows; ++row) {
       // Once for each thread's piece, which is many times the work.
       const float factor = norm_factor(a.x + row * inputs, inputs, a.epsilon);
-      for (uint64_t n = begin * 4; n < smaller(end * 4, outputs);) {
+      for (uint64_t group = begin; group < end; ++group) {
+        const uint64_t n = group * 4;
         if (n + 4 <= outputs) {
           norm_dots<4, Element>(a, row, factor, n);
-          n += 4;
         } else {
-          norm_dots<1, Element>(a, row, factor, n);
-          n += 1;
+          for (uint64_t j = n; j < outputs; ++j) norm_dots<1, Element>(a, row, factor, j);
         }
       }
     }

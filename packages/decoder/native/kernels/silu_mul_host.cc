@@ -1,9 +1,8 @@
+#include "silu.hpp"
 #include "silu_mul_args.h"
 #include "twin.hpp"
 
 namespace {
-
-SPILLWAY_INLINE Lanes silu(Lanes x) { return x / (exponential(-x) + 1.0f); }
 
 void silu_mul_rows(const spillway_twin_context* context, const SiluMulArgs& a) {
   // Pieces of a row, not rows: decoding has one row only.
