@@ -41,14 +41,24 @@ describeOnCuda('a recorded layer', () => {
     const kernels = new Kernels()
     const cache = { position, keys: keys.view, values: values.view, heads }
     const enqueue = () => {
-      kernels.rmsNorm(rig.stream, { x, weight: norm, y: normed, epsilon: 1e-5 })
-      kernels.linear(rig.stream, { x: normed, weight: qkvWeight, bias: qkvBias, y: qkv })
+      const fromNorm = { x, norm, epsilon: 1e-5 }
+      // As the decoder does.
+      if (rows === 1) {
+        kernels.normLinear(rig.stream, { ...fromNorm, weight: qkvWeight, bias: qkvBias, y: qkv })
+      } else {
+        kernels.rmsNorm(rig.stream, { x, weight: norm, y: normed, epsilon: 1e-5 })
+        kernels.linear(rig.stream, { x: normed, weight: qkvWeight, bias: qkvBias, y: qkv })
+      }
       kernels.qkNorm(rig.stream, { qkv, qWeight, kWeight, heads, keyValueHeads, epsilon: 1e-6 })
       kernels.ropeAppend(rig.stream, { qkv, inverseFrequency: inverseFrequency.view, scaling, ...cache })
       kernels.attention(rig.stream, { qkv, scale, window, y: attended, ...cache })
       kernels.linear(rig.stream, { x: attended, weight: oWeight, y: x, accumulate: true })
-      kernels.linear(rig.stream, { x, weight: gateUpWeight, y: gateUp })
-      kernels.siluMul(rig.stream, { gateUp, y: activated })
+      if (rows === 1) {
+        kernels.normSwiglu(rig.stream, { ...fromNorm, weight: gateUpWeight, y: activated })
+      } else {
+        kernels.linear(rig.stream, { x, weight: gateUpWeight, y: gateUp })
+        kernels.siluMul(rig.stream, { gateUp, y: activated })
+      }
       kernels.linear(rig.stream, { x: activated, weight: downWeight, y: x, accumulate: true })
     }
     return { x, position, keys: keys.view, values: values.view, enqueue }

@@ -1,7 +1,13 @@
 import { expect, test } from 'vitest'
 import { Kernels, type KernelsOptions } from '../../packages/decoder/src/kernels.js'
 import { attention, prepare, ropeAppend, scale, tolerance } from '../../packages/decoder/test/attention-step.js'
-import { attentionReference, type HeadShape, linearReference } from '../../packages/decoder/test/kernels-reference.js'
+import {
+  attentionReference,
+  type HeadShape,
+  linearReference,
+  rmsNormReference,
+  siluMulReference,
+} from '../../packages/decoder/test/kernels-reference.js'
 import { relativeError, type WeightDType, weightDTypes } from '../../packages/decoder/test/kernels-rig.js'
 import { entries, linearTolerance, openRig } from './kernels-on-cuda.js'
 import { describeOnCuda } from './on-cuda.js'
@@ -29,6 +35,24 @@ describeOnCuda('kernels at the shapes of models', () => {
       (_, i) => once[Math.floor(i / outputs) * block + ((i % outputs) % block)] as number,
     )
     expect(relativeError(await rig.download(y), expected)).toBeLessThan(linearTolerance({}, dtype, rows))
+  })
+
+  test.each(weightDTypes)('normLinear and normSwiglu of 4096 inputs, 4074 outputs, %s', async (dtype) => {
+    const [inputs, outputs, epsilon] = [4096, 4074, 1e-5]
+    const [x, norm] = [await rig.uploadRandom('f32', [1, inputs], 3), await rig.uploadRandom(dtype, [inputs])]
+    const weight = await rig.uploadRepeated(dtype, [block, inputs], outputs / block)
+    const operands = { x: x.view, norm: norm.view, epsilon, weight: weight.view }
+    const normed = rmsNormReference(x.values, norm.values, epsilon)
+    const once = linearReference(normed, weight.values, 1, inputs, block)
+    const product = Float64Array.from({ length: outputs }, (_, i) => once[i % block] as number)
+    const y = rig.poisoned('f32', [1, outputs])
+    new Kernels().normLinear(rig.stream, { ...operands, y })
+    expect(relativeError(await rig.download(y), product)).toBeLessThan(linearTolerance({}, dtype, 1))
+    const activated = rig.poisoned('f32', [1, outputs / 2])
+    new Kernels().normSwiglu(rig.stream, { ...operands, y: activated })
+    expect(relativeError(await rig.download(activated), siluMulReference(product, outputs / 2))).toBeLessThan(
+      linearTolerance({}, dtype, 1),
+    )
   })
 
   test.each(['vector', 'few', 'tiles'] as const)('linear, %s: a weight of more than 2^32 bytes', async (linear) => {
