@@ -3,6 +3,7 @@ import { against } from '../lib/figure.mjs'
 import { deviceMemoryName, limitSizes, sampleSeconds } from '../lib/limits.mjs'
 import { measure } from '../lib/measure.mjs'
 import { modelShape } from '../lib/model-shape.mjs'
+import { productForms } from '../lib/product-forms.mjs'
 import { Reading } from '../lib/reading.mjs'
 import { openDevice } from '../lib/spillway.mjs'
 import { using } from '../lib/using.mjs'
@@ -14,7 +15,7 @@ const MiB = 2 ** 20
 
 /** @type {Benchmark} */
 export const products = {
-  summary: 'the matrix products of one decoded token, each by its own: the share of device memory',
+  summary: 'the matrix products of one decoded token, each by its own, with and without the small kernels beside them',
   run: (context, recorder) =>
     using(async (use) => {
       const device = use(await openDevice(context.device))
@@ -29,15 +30,14 @@ export const products = {
       const readings = [limit]
       /** Bytes of a token, by the subject that reads them. @type {Map<string, number>} */
       const tokenBytes = new Map()
-      for (const [name, [outputs, inputs]] of Object.entries(shapesOf(config))) {
+      for (const { name, outputs, inputs, form, perToken } of productsOf(config)) {
         const bytes = wholeMatrices(2 * outputs * inputs, readBytes)
-        const reading = use(
-          await Reading.create(device, { from: 'device', bytes, inputs, outputs, signal: context.signal }),
-        )
+        const shape = { bytes, inputs, outputs, form }
+        const reading = use(await Reading.create(device, { from: 'device', ...shape, signal: context.signal }))
         readings.push(reading)
         const subject = `${name}, ${outputs} × ${inputs}`
         subjects[subject] = { sample: reading.sampler(options), limit: deviceMemoryName }
-        tokenBytes.set(subject, 2 * outputs * inputs * (name === 'head' ? 1 : Number(config.num_hidden_layers)))
+        if (perToken > 0) tokenBytes.set(subject, 2 * outputs * inputs * perToken)
       }
       const prepared = device.counters().launches - before.launches
       const samples = await measure(recorder, context, 'bytes/s', subjects)
@@ -72,21 +72,33 @@ function together(bytes, samples) {
 }
 
 /**
- * Outputs and inputs of a layer's products, as the decoder fuses them, and of the head.
+ * A layer's products, as the decoder fuses them, and the head; those with small kernels beside them also with these
+ * launched by themselves.
  * @param {Readonly<Record<string, unknown>>} config
- * @returns {Readonly<Record<string, readonly [number, number]>>}
  */
-function shapesOf(config) {
+function productsOf(config) {
   const size = /** @param {string} key */ (key) => Number(config[key])
   const hidden = size('hidden_size')
   const headDim = hidden / size('num_attention_heads')
-  return {
-    qkv: [(size('num_attention_heads') + 2 * size('num_key_value_heads')) * headDim, hidden],
-    o: [hidden, hidden],
-    'gate and up': [2 * size('intermediate_size'), hidden],
-    down: [hidden, size('intermediate_size')],
-    head: [size('vocab_size'), hidden],
-  }
+  const qkv = (size('num_attention_heads') + 2 * size('num_key_value_heads')) * headDim
+  const ffn = size('intermediate_size')
+  const perToken = size('num_hidden_layers')
+  const { linear, normLinear, normSwiglu } = productForms
+  return [
+    { name: 'norm and qkv', outputs: qkv, inputs: hidden, form: normLinear, perToken },
+    { name: 'norm, then qkv', outputs: qkv, inputs: hidden, form: productForms['norm, linear'], perToken: 0 },
+    { name: 'o', outputs: hidden, inputs: hidden, form: linear, perToken },
+    { name: 'norm, gate, up and activation', outputs: 2 * ffn, inputs: hidden, form: normSwiglu, perToken },
+    {
+      name: 'norm, then gate and up, then activation',
+      outputs: 2 * ffn,
+      inputs: hidden,
+      form: productForms['norm, linear, siluMul'],
+      perToken: 0,
+    },
+    { name: 'down', outputs: hidden, inputs: ffn, form: linear, perToken },
+    { name: 'head', outputs: size('vocab_size'), inputs: hidden, form: linear, perToken: 1 },
+  ]
 }
 
 /**

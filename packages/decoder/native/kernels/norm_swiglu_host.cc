@@ -31,7 +31,7 @@ void norm_swiglu(const spillway_twin_context* context, const NormSwigluArgs& a) 
   const uint64_t inputs = a.inputs, ffn = a.ffn, groups = divide_up(ffn, 2);
   parallel_for(context, groups, grain_of(inputs * a.rows * 4 / kLanes), [&](uint64_t begin, uint64_t end) {
     for (uint64_t row = 0; row < a.rows; ++row) {
-      // Once for each thread's piece, which is many times the work.
+      // In each piece anew: little beside the rest of it.
       const float factor = norm_factor(a.x + row * inputs, inputs, a.epsilon);
       for (uint64_t group = begin; group < end; ++group) {
         const uint64_t i = group * 2;
