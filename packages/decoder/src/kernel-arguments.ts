@@ -40,6 +40,32 @@ export interface LinearArguments {
   readonly parts?: TensorView | undefined
 }
 
+export interface NormLinearArguments {
+  /** f32 [rows, inputs] */
+  readonly x: TensorView
+  /** [inputs], of the weight's dtype */
+  readonly norm: TensorView
+  readonly epsilon: number
+  /** [outputs, inputs] */
+  readonly weight: TensorView
+  /** [outputs], of the weight's dtype */
+  readonly bias?: TensorView | undefined
+  /** f32 [rows, outputs] */
+  readonly y: TensorView
+}
+
+export interface NormSwigluArguments {
+  /** f32 [rows, inputs] */
+  readonly x: TensorView
+  /** [inputs], of the weight's dtype */
+  readonly norm: TensorView
+  readonly epsilon: number
+  /** [2·ffn, inputs]: gate, then up */
+  readonly weight: TensorView
+  /** f32 [rows, ffn] */
+  readonly y: TensorView
+}
+
 export interface QkNormArguments {
   /** f32 [rows, (heads + 2·keyValueHeads)·headDim]: q, then k, then v. */
   readonly qkv: TensorView

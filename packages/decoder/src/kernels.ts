@@ -15,6 +15,8 @@ import type {
   AttentionArguments,
   EmbeddingArguments,
   LinearArguments,
+  NormLinearArguments,
+  NormSwigluArguments,
   QkNormArguments,
   RmsNormArguments,
   RopeAppendArguments,
@@ -152,27 +154,8 @@ export class Kernels {
   /**
    * y = norm(x) · weightᵀ + bias, where norm(x) is what rmsNorm makes of x with the weight `norm`. In one launch: for one
    * row faster than two, whereas `linear` has faster ways for more.
-   * x f32 [rows, inputs], weight f32|f16|bf16 [outputs, inputs], norm [inputs] and bias [outputs] of the weight's dtype,
-   * y f32 [rows, outputs].
    */
-  normLinear(
-    stream: Stream,
-    {
-      x,
-      norm,
-      epsilon,
-      weight,
-      bias,
-      y,
-    }: {
-      readonly x: TensorView
-      readonly norm: TensorView
-      readonly epsilon: number
-      readonly weight: TensorView
-      readonly bias?: TensorView | undefined
-      readonly y: TensorView
-    },
-  ): void {
+  normLinear(stream: Stream, { x, norm, epsilon, weight, bias, y }: NormLinearArguments): void {
     const what = 'normLinear'
     const dtype = requireWeightDType(what, 'weight', weight)
     const [outputs, inputs] = requireTensor(what, 'weight', weight, dtype, [undefined, undefined])
@@ -198,24 +181,8 @@ export class Kernels {
   /**
    * What normLinear and then siluMul make: y[r, i] = silu(g[r, i]) · g[r, ffn + i] with g = norm(x) · weightᵀ, the SwiGLU of
    * Shazeer (2020). In one launch, as normLinear.
-   * x f32 [rows, inputs], weight f32|f16|bf16 [2·ffn, inputs]: gate, then up; norm of its dtype [inputs], y f32 [rows, ffn].
    */
-  normSwiglu(
-    stream: Stream,
-    {
-      x,
-      norm,
-      epsilon,
-      weight,
-      y,
-    }: {
-      readonly x: TensorView
-      readonly norm: TensorView
-      readonly epsilon: number
-      readonly weight: TensorView
-      readonly y: TensorView
-    },
-  ): void {
+  normSwiglu(stream: Stream, { x, norm, epsilon, weight, y }: NormSwigluArguments): void {
     const what = 'normSwiglu'
     const dtype = requireWeightDType(what, 'weight', weight)
     const [rows, ffn] = requireTensor(what, 'y', y, 'f32', [undefined, undefined]) as [number, number]

@@ -56,6 +56,21 @@ test('answers whatever it is given with a coded error, and enqueues nothing', as
       ...good('f32', [3, 4]),
       ...good('bf16', [2, 3, 8]),
     ],
+    normLinear: [
+      ...[stream, 2, 3, 8, 4, 1e-5],
+      ...good('f32', [3, 8]),
+      ...good('bf16', [8]),
+      ...good('bf16', [4, 8]),
+      ...good('bf16', [4]),
+      ...good('f32', [3, 4]),
+    ],
+    normSwiglu: [
+      ...[stream, 2, 3, 8, 4, 1e-5],
+      ...good('f32', [3, 8]),
+      ...good('bf16', [8]),
+      ...good('bf16', [8, 8]),
+      ...good('f32', [3, 4]),
+    ],
     qkNorm: [stream, 2, 3, 4, 2, 8, 1e-5, ...good('f32', [3, 64]), ...good('bf16', [8]), ...good('bf16', [8])],
     ropeAppend: [
       stream,
@@ -127,13 +142,14 @@ test('answers whatever it is given with a coded error, and enqueues nothing', as
   }
   // Numbers that are numbers: a scale and a scaling of any size, an epsilon of any but negative; a missing bias.
   const permitted = [
-    ...['rmsNorm, value 4', 'qkNorm, value 6'].flatMap((operand) =>
+    ...['rmsNorm, value 4', 'normLinear, value 5', 'normSwiglu, value 5', 'qkNorm, value 6'].flatMap((operand) =>
       [2 ** 31, 2 ** 52, 2 ** 53].map((value) => `${operand} = ${value}`),
     ),
     'linear, value 7 = undefined',
     'linear, value 12 = undefined',
     'linear, value 16 = undefined',
     'linear of 16 values',
+    'normLinear, value 12 = undefined',
     ...['ropeAppend', 'attention'].flatMap((name) =>
       [-1, 2 ** 31, 2 ** 52, 2 ** 53].map((value) => `${name}, value 7 = ${value}`),
     ),
