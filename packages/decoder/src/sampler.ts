@@ -104,19 +104,40 @@ export class Sampler {
 /** The index of the largest logit, the lowest among equals. Throws SPILLWAY_DECODER_LOGITS at a NaN. */
 export function argmax(logits: Float32Array): number {
   let best = 0
-  for (let i = 0; i < logits.length; i++) {
-    const value = logits[i] as number
-    if (Number.isNaN(value)) {
-      throw new SpillwayError(
-        'SPILLWAY_DECODER_LOGITS',
-        `the model computed a logit that is not a number (token ${i}): its weights are damaged, or its dtype overflows; ` +
-          'download it again, or try it in bfloat16 or float32',
-        { details: { token: i } },
-      )
+  let largest = Number.NEGATIVE_INFINITY
+  // Four at a time, and one comparison each that a NaN fails too: of a vocabulary of 128k, token by token took as long
+  // as three layers of an 8B model on a GPU.
+  for (let i = 0; i < logits.length; i += 4) {
+    const end = Math.min(i + 4, logits.length)
+    if (end === i + 4 && noneAbove(logits, i, largest)) continue
+    for (let token = i; token < end; token++) {
+      const value = logits[token] as number
+      if (value <= largest) continue
+      if (Number.isNaN(value)) throw notANumber(token)
+      largest = value
+      best = token
     }
-    if (value > (logits[best] as number)) best = i
   }
   return best
+}
+
+/** None of the four from `i` on is above `most`, or NaN. */
+function noneAbove(logits: Float32Array, i: number, most: number): boolean {
+  return (
+    (logits[i] as number) <= most &&
+    (logits[i + 1] as number) <= most &&
+    (logits[i + 2] as number) <= most &&
+    (logits[i + 3] as number) <= most
+  )
+}
+
+function notANumber(token: number): SpillwayError {
+  return new SpillwayError(
+    'SPILLWAY_DECODER_LOGITS',
+    `the model computed a logit that is not a number (token ${token}): its weights are damaged, or its dtype overflows; ` +
+      'download it again, or try it in bfloat16 or float32',
+    { details: { token } },
+  )
 }
 
 /** The `k`th largest of more than `k` numbers: the least of a heap of the k largest so far. */

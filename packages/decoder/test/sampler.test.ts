@@ -146,14 +146,27 @@ describe('Sampler', () => {
   })
 
   test('a NaN is a coded error, wherever it stands', () => {
-    for (const i of [0, 1, 2]) {
-      const row = Float32Array.of(1, 2, 3)
-      row[i] = Number.NaN
-      for (const temperature of [0, 1]) {
-        expect(() => new Sampler({ temperature }).sample(row)).toThrow(
-          expect.objectContaining({ code: 'SPILLWAY_DECODER_LOGITS', details: { token: i } }),
-        )
+    for (const length of [1, 3, 4, 7, 9]) {
+      for (let token = 0; token < length; token++) {
+        const row = Float32Array.from({ length }, (_, i) => (i === token ? Number.NaN : 10 - i))
+        for (const temperature of [0, 1]) {
+          expect(() => new Sampler({ temperature }).sample(row)).toThrow(
+            expect.objectContaining({ code: 'SPILLWAY_DECODER_LOGITS', details: { token } }),
+          )
+        }
       }
+    }
+  })
+
+  test('the largest logit is found wherever it stands, of equals the first', () => {
+    for (let length = 1; length <= 12; length++) {
+      for (let token = 0; token < length; token++) {
+        const row = Float32Array.from({ length }, (_, i) => (i === token ? 3 : i % 3))
+        expect(argmax(row)).toBe(token)
+        expect(argmax(row.map((value) => value - 100))).toBe(token)
+        expect(argmax(Float32Array.from({ length }, (_, i) => (i >= token ? 0 : -1)))).toBe(token)
+      }
+      expect(argmax(new Float32Array(length).fill(Number.NEGATIVE_INFINITY))).toBe(0)
     }
     expect(argmax(Float32Array.of(-1, -2))).toBe(0)
   })
