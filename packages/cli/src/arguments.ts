@@ -47,7 +47,8 @@ export function parseArguments(
     const off = flags.has(name) ? undefined : switchOff(flags, name)
     const flag = flags.get(name) ?? off
     if (flag === undefined) {
-      throw usage(`there is no option --${name}${didYouMean(name, flags.keys())}; --help lists those there are`)
+      const known = Array.from(flags.keys(), (key) => `--${key}`)
+      throw usage(`there is no option --${name}${suggestion(`--${name}`, known)} --help lists those there are`)
     }
     const text = equals >= 0 ? word.slice(equals + 1) : flag.spec.type === 'flag' ? undefined : valueAfter(words, i++)
     const value = off === undefined ? parseFlagValue(flag.spec, text, name) : false
@@ -73,6 +74,11 @@ function valueAfter(words: readonly string[], at: number): string | undefined {
 function switchOff(flags: ReadonlyMap<string, OptionFlag>, name: string): OptionFlag | undefined {
   const flag = name.startsWith('no-') ? flags.get(name.slice(3)) : undefined
   return flag?.spec.type === 'flag' ? flag : undefined
+}
+
+/** `; did you mean X?`, or the semicolon alone: more is to follow. */
+export function suggestion(wrong: string, names: Iterable<string>): string {
+  return didYouMean(wrong, names) || ';'
 }
 
 export function usage(message: string): SpillwayError {

@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 // The spillway command. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 import { readFileSync } from 'node:fs'
-import { didYouMean, flagsOf, isSpillwayError, type OptionSpecs, SpillwayError } from '@spillway/core'
-import { givenOf, parseArguments, peekFlag, usage } from './arguments.js'
+import { flagsOf, isSpillwayError, type OptionSpecs, SpillwayError } from '@spillway/core'
+import { givenOf, parseArguments, peekFlag, suggestion, usage } from './arguments.js'
 import { chooseBackends } from './backends.js'
 import { benchLink } from './bench-link.js'
 import { type CommandName, commandOperands, commandOptions, modelCommands } from './command-options.js'
@@ -15,8 +15,8 @@ import { run } from './run.js'
 import type { Invocation } from './session.js'
 
 async function main(words: readonly string[], output: Output, signal: AbortSignal): Promise<void> {
-  // Two words are one command's name.
-  const [first, ...rest] = words[0] === 'bench' ? [words.slice(0, 2).join(' '), ...words.slice(2)] : words
+  if (words[0] === 'help' && words.length > 1) return main([...words.slice(1), '--help'], output, signal)
+  const [first, ...rest] = commandWords(words)
   if (first === undefined || first === 'help' || first === '--help' || first === '-h') {
     process.stdout.write(`${generalHelp()}\n`)
     return
@@ -28,7 +28,7 @@ async function main(words: readonly string[], output: Output, signal: AbortSigna
   }
   if (!Object.hasOwn(commandOptions, first)) {
     const names = Object.keys(commandOptions)
-    throw usage(`there is no command '${first}'${didYouMean(first, names)}; the commands are ${names.join(', ')}`)
+    throw usage(`there is no command '${first}'${suggestion(first, names)} the commands are ${names.join(', ')}`)
   }
   const command = first as CommandName
   const own: OptionSpecs = commandOptions[command]
@@ -44,6 +44,13 @@ async function main(words: readonly string[], output: Output, signal: AbortSigna
   const flags = [...flagsOf(own), ...(takesModel ? [...chosen.flags, ...chosen.ignored] : [])]
   const values = parseArguments(rest, flags, commandOperands[command])
   await commands[command]({ given: givenOf(own, values), values, chosen, output, signal })
+}
+
+/** Two words are one command's name. There is one `bench` so far, whose help is that of both words. */
+function commandWords(words: readonly string[]): readonly string[] {
+  const [first, second, ...rest] = words
+  if (first !== 'bench' || second === undefined) return words
+  return second === '--help' || second === '-h' ? ['bench link', second] : [`bench ${second}`, ...rest]
 }
 
 const commands: Readonly<Record<CommandName, (invocation: Invocation) => Promise<void>>> = {

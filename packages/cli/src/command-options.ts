@@ -10,7 +10,17 @@ const deviceOptions: OptionSpecs = {
   device: { type: 'string', default: 'auto', help: 'Device to use: auto, host, cuda or cuda:INDEX' },
   deviceMemory: { type: 'bytes', min: 1, help: 'Cap on device memory, such as 6GiB; default: all there is' },
   threads: { type: 'integer', min: 1, max: 1024, help: 'Host device: threads for kernels; default: one a processor' },
-  linkRate: { type: 'bytes', min: 1, help: 'Host device: bytes a second between host and device, to try slow links' },
+  linkRate: {
+    type: 'bytes',
+    min: 2 ** 20,
+    help: 'Host device: bytes a second between host and device, to try slow links; at least 1MiB',
+  },
+  ...generalOptions,
+}
+
+/** Of the device that a model runs on. */
+const modelDeviceOptions: OptionSpecs = {
+  ...deviceOptions,
   matrixLibrary: {
     type: 'string',
     default: 'auto',
@@ -22,7 +32,6 @@ const deviceOptions: OptionSpecs = {
     default: 'auto',
     help: 'Whether offloaded weights lie in pinned host memory',
   },
-  ...generalOptions,
 }
 
 const modelOptions: OptionSpecs = {
@@ -72,7 +81,7 @@ export const commandOptions: Readonly<Record<CommandName, OptionSpecs>> = {
       min: 0,
       help: 'Tokens to generate at most; 0, with --explain: nothing is loaded',
     },
-    temperature: { type: 'number', default: 0.7, min: 0, help: '0: always the likeliest token' },
+    temperature: { type: 'number', default: 0.7, min: 0, max: 100, help: '0: always the likeliest token' },
     topK: { type: 'integer', min: 1, help: 'Sample among the K likeliest tokens' },
     topP: { type: 'number', min: 0, max: 1, help: 'Sample among the likeliest tokens that together have this share' },
     seed: { type: 'integer', min: 0, help: 'Same seed, same text; default: another text each time' },
@@ -87,14 +96,14 @@ export const commandOptions: Readonly<Record<CommandName, OptionSpecs>> = {
       help: `File for a Chrome trace of the prompt and ${mostTracedTokens} tokens: computing, copies, waits`,
     },
     ...modelOptions,
-    ...deviceOptions,
+    ...modelDeviceOptions,
   },
   logits: {
     tokens: { type: 'string', help: 'Token ids, separated by commas' },
     ...modelOptions,
-    ...deviceOptions,
+    ...modelDeviceOptions,
   },
-  doctor: deviceOptions,
+  doctor: modelDeviceOptions,
   memory: {
     html: { type: 'string', help: 'File to write the page to: open it in a browser' },
     watch: { type: 'flag', default: false, help: 'With --html: write it again whenever the trace is, until Ctrl-C' },
@@ -109,7 +118,7 @@ export const commandOptions: Readonly<Record<CommandName, OptionSpecs>> = {
 
 export const commandHelp: Readonly<Record<CommandName, string>> = {
   run: 'Write text with a model, its weights offloaded as asked',
-  logits: 'Logits after each of the given tokens, as JSON',
+  logits: 'The likeliest token after each of the given ones; with --json all logits',
   'bench link': 'How fast bytes move on this machine: the limits of all offloading',
   memory: 'How device memory was used, from a trace: a summary, or a page that shows every block',
   doctor: 'What this machine has: devices, memory, link, kernels, backends',

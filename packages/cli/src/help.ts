@@ -3,10 +3,11 @@ import { type CommandName, commandHelp, commandOperands, commandOptions, modelCo
 
 export function generalHelp(): string {
   const names = Object.keys(commandHelp) as CommandName[]
+  const width = Math.max(...names.map(({ length }) => length))
   return [
     'spillway: run models whose weights do not fit on the device',
     '',
-    ...names.map((name) => `  spillway ${name.padEnd(10)} ${commandHelp[name]}`),
+    ...names.map((name) => `  spillway ${name.padEnd(width)}  ${commandHelp[name]}`),
     '',
     'spillway COMMAND --help lists the options of a command; --version prints the version.',
     "Try: spillway run --prompt 'The captain' --device-memory 5MiB --context-length 256",

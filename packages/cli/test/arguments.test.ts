@@ -21,7 +21,7 @@ test('flags in both forms, switches and their opposites, sizes, repeated texts',
 test.each([
   [['prompt'], 'SPILLWAY_USAGE', /quotes/],
   [['--'], 'SPILLWAY_USAGE', /not an option/],
-  [['--promt', 'x'], 'SPILLWAY_USAGE', /--promt.*prompt/],
+  [['--promt', 'x'], 'SPILLWAY_USAGE', /no option --promt; did you mean --prompt\? --help/],
   [['--seed', '1', '--seed', '2'], 'SPILLWAY_USAGE', /twice/],
   [['--prompt'], 'SPILLWAY_INVALID_OPTION', /--prompt/],
   [['--max-tokens', '1.5'], 'SPILLWAY_INVALID_OPTION', /max-tokens/],

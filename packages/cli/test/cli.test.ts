@@ -157,7 +157,10 @@ test.each([
     1,
     /SPILLWAY_INVALID_OPTION/,
   ],
-  [['rum'], 2, /SPILLWAY_USAGE.*run/],
+  [['rum'], 2, /SPILLWAY_USAGE.*no command 'rum'; did you mean run\? the commands are/],
+  [['help', 'rum'], 2, /did you mean run/],
+  [['bench', 'link', '--pin-memory', 'off'], 2, /SPILLWAY_USAGE.*--pin-memory/],
+  [['doctor', '--link-rate', '500'], 1, /SPILLWAY_INVALID_OPTION.*--link-rate.*1048576/],
   [['run', '--bogus'], 2, /SPILLWAY_USAGE.*--bogus/],
   [['logits'], 2, /SPILLWAY_USAGE.*--tokens/],
   [['logits', '--tokens', '1,x'], 2, /SPILLWAY_USAGE/],
@@ -283,5 +286,9 @@ test('help lists every option, of the command and of backends; version is a vers
     expect(stdout).toContain(`--${flag}`)
   }
   expect((await spillway([])).stdout).toMatch(/spillway run/)
+  expect((await spillway(['help', 'run'])).stdout).toBe(stdout)
+  const bench = await spillway(['bench', '--help'])
+  expect(bench.stdout).toMatch(/^spillway bench link: .*--rounds N/s)
+  expect((await spillway(['help', 'bench', 'link'])).stdout).toBe(bench.stdout)
   expect((await spillway(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
 })
