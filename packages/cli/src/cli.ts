@@ -72,14 +72,24 @@ process.on('SIGINT', () => {
 // The reader of our output went away (`| head`): nobody is left to write for.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0)
-  throw error
+  new Output(false).error(new SpillwayError('SPILLWAY_OUTPUT', `stdout cannot be written: ${error.message}`))
+  process.exit(1)
+})
+// What is said about the result may be lost; the result must not be.
+process.stderr.on('error', () => undefined)
+// Node's own way to print a warning is for programmers, and breaks into the line of progress.
+const printers = process.listeners('warning')
+process.removeAllListeners('warning').on('warning', (warning: Error & { code?: string }) => {
+  // There is none with --no-warnings.
+  if (warning.name !== 'SpillwayWarning') for (const print of printers) print.call(process, warning)
+  else if (printers.length > 0) output.note(`warning: ${warning.message} (${warning.code})`)
 })
 
 try {
   await main(words, output, interrupt.signal)
 } catch (error) {
   if (interrupt.signal.aborted && isSpillwayError(error, 'SPILLWAY_ABORTED')) {
-    output.error(new SpillwayError('SPILLWAY_ABORTED', 'interrupted', { cause: error }))
+    output.error(new SpillwayError('SPILLWAY_ABORTED', 'interrupted'))
     process.exitCode = 130
   } else {
     output.error(error)

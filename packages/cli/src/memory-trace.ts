@@ -42,6 +42,9 @@ export function readMemoryTrace(text: string, what = 'the memory trace'): Memory
     throw invalid(what, '', 'is no JSON; perhaps it was cut off while it was written', cause)
   }
   const root = new Place(what, '', json)
+  if (root.field('traceEvents').value !== undefined) {
+    throw invalid(what, '', 'is a trace of time, as spillway run --trace writes it: open it in https://ui.perfetto.dev')
+  }
   if (root.field('format').value !== 'spillway-memory-trace') {
     throw root.field('format').wrong("'spillway-memory-trace', as spillway run --memory-trace writes it")
   }

@@ -5,6 +5,8 @@ import type { Model } from '@spillway/decoder'
 export class Output {
   readonly json: boolean
   #progress = false
+  /** Text is on the terminal whose line has not ended. */
+  #lineOpen = false
 
   constructor(json: boolean) {
     this.json = json
@@ -12,11 +14,15 @@ export class Output {
 
   /** A part of the text being written; not in JSON mode, where it is in the object. */
   text(part: string): void {
-    if (!this.json) process.stdout.write(part)
+    if (this.json || part === '') return
+    process.stdout.write(part)
+    this.#lineOpen = !part.endsWith('\n')
   }
 
   line(text: string): void {
-    if (!this.json) process.stdout.write(`${text}\n`)
+    if (this.json) return
+    process.stdout.write(`${text}\n`)
+    this.#lineOpen = false
   }
 
   object(value: unknown): void {
@@ -25,13 +31,16 @@ export class Output {
 
   note(text: string): void {
     this.endProgress()
+    // On a terminal both streams are one text; in a file the text stays as it is.
+    if (this.#lineOpen && process.stdout.isTTY && process.stderr.isTTY) this.line('')
     process.stderr.write(`${text}\n`)
   }
 
   /** Drawn over itself on a terminal, left out elsewhere. */
   progress(text: string): void {
     if (!process.stderr.isTTY) return
-    process.stderr.write(`\r\u001b[K${text}`)
+    // A line that wraps is not drawn over.
+    process.stderr.write(`\r\u001b[K${text.slice(0, (process.stderr.columns || 80) - 1)}`)
     this.#progress = true
   }
 
@@ -44,9 +53,8 @@ export class Output {
     const coded = isSpillwayError(error)
     const code = coded ? error.code : 'SPILLWAY_INTERNAL'
     this.note(`${code}: ${messageOf(error)}`)
-    if (error instanceof Error && error.cause !== undefined && messageOf(error.cause) !== messageOf(error)) {
-      this.note(`  because: ${messageOf(error.cause)}`)
-    }
+    const because = error instanceof Error && error.cause !== undefined ? messageOf(error.cause) : ''
+    if (!messageOf(error).includes(because)) this.note(`  because: ${because}`)
     this.object({ error: { code, message: messageOf(error), details: coded ? error.details : {} } })
   }
 }

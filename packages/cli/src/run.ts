@@ -19,6 +19,8 @@ export async function run(invocation: Invocation): Promise<void> {
   if (maxTokens === 0 && (given.explain !== true || traceFile !== undefined)) {
     throw usage('--max-tokens 0 is for --explain alone: there is no text, and nothing to trace')
   }
+  // The model would say so, when it is loaded.
+  if (given.topP === 0) throw usage('--top-p 0 leaves no token to choose; --temperature 0 takes the likeliest one')
   if (traceFile !== undefined) {
     if (traceFile === '' || isSameFile(traceFile, given.memoryTrace as string | undefined)) {
       throw usage('--trace needs the name of a file of its own')
@@ -48,9 +50,10 @@ async function write(
 ): Promise<void> {
   const { maxTokens, traceFile, explanation } = options
   const seed = (given.seed as number | undefined) ?? randomInt(2 ** 31)
+  const isText = model.tokenizer !== undefined
   output.note(`${device.name}, backend ${model.names.join('+')}, loaded in ${loadMs.toFixed(0)} ms`)
-  // Without a tokenizer (random weights need none) there is no text: token 0 begins, ids come out.
-  const prompt = (given.prompt as string | undefined) ?? (model.tokenizer === undefined ? [0] : demoPrompt)
+  if (!isText) output.note('note: the model has no tokenizer.json: it begins with token 0, and writes ids of tokens')
+  const prompt = (given.prompt as string | undefined) ?? (isText ? demoPrompt : [0])
   const generation = model.generate(prompt, {
     maxTokens,
     temperature: (given.temperature as number | undefined) ?? 0.7,
@@ -65,11 +68,16 @@ async function write(
   const take = (step: GeneratedStep): void => {
     text += step.text
     tokens.push(...step.tokens)
-    output.text(model.tokenizer === undefined ? `${step.tokens.join(' ')} ` : step.text)
+    output.text(isText ? step.text : `${step.tokens.join(' ')} `)
   }
   const wanted = explanation !== undefined || traceFile !== undefined
   const problem = wanted ? await untraceable(model) : undefined
-  if (problem !== undefined && traceFile !== undefined) output.note(`note: ${traceFile} is not written: ${problem}`)
+  if (problem !== undefined && traceFile !== undefined) {
+    output.note(
+      `note: ${traceFile} is not written: ${problem}. To see copies, give less --device-memory, or ` +
+        '--offload-backend prefetch with an --offload-group-size',
+    )
+  }
   if (typeof prompt === 'string') output.text(prompt)
   const trace = wanted && problem === undefined ? await StepTrace.of(model, generation, take) : undefined
   const traced = trace === undefined ? undefined : traceFile
@@ -86,9 +94,11 @@ async function write(
         'open it in https://ui.perfetto.dev or chrome://tracing',
     )
   }
+  // Of one token, which comes of the prompt, there is no speed.
+  const speed = decodeTokensPerSecond === 0 ? '' : `, ${decodeTokensPerSecond.toFixed(1)} tokens/s`
   output.note(
-    `${statsLine(model)}; ${tokens.length} tokens (${finishReason}), seed ${seed}, ` +
-      `prefill ${timings.prefillMs.toFixed(0)} ms, ${decodeTokensPerSecond.toFixed(1)} tokens/s`,
+    `${statsLine(model)}; ${tokens.length} ${tokens.length === 1 ? 'token' : 'tokens'} (${finishReason}), seed ${seed}, ` +
+      `prefill ${timings.prefillMs.toFixed(0)} ms${speed}`,
   )
   output.object({
     text,

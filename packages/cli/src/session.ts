@@ -10,7 +10,7 @@ import {
 import { type LoadModelOptions, loadModel, type Model } from '@spillway/decoder'
 import { modelDirectory } from '@spillway/demo-model'
 import { type NativeDevice, openDevice, writeMemoryTrace } from '@spillway/device'
-import type { FlagValues, GivenOptions } from './arguments.js'
+import { type FlagValues, type GivenOptions, usage } from './arguments.js'
 import { type ChosenBackends, configureBackends, ignoredFlags } from './backends.js'
 import type { Output } from './output.js'
 
@@ -103,6 +103,7 @@ async function withMemoryTrace<T>(
   body: () => Promise<T>,
 ): Promise<T> {
   if (given.memoryTrace === undefined) return body()
+  if (given.memoryTrace === '') throw usage('--memory-trace needs the name of a file')
   const file = await writeMemoryTrace(device, given.memoryTrace as string)
   let result: T
   try {

@@ -1,9 +1,10 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { afterAll, expect, test } from 'vitest'
-import { spillway, startSpillway } from './command.js'
+import { cli, spillway, startSpillway } from './command.js'
 
 const scratch = mkdtempSync(join(tmpdir(), 'spillway-cli-'))
 afterAll(() => rmSync(scratch, { recursive: true, force: true }))
@@ -27,6 +28,7 @@ function onlyObject(stdout: string): unknown {
   return JSON.parse(stdout) as unknown
 }
 
+const core = pathToFileURL(join(import.meta.dirname, '../../core/dist/index.js')).href
 const offloaded = ['--offload-backend', 'prefetch', '--offload-group-size', '1']
 const small = ['--context-length', '128', '--max-tokens', '12', '--seed', '5']
 const capped = [...small, '--device-memory', '4MiB']
@@ -92,6 +94,39 @@ test('a flag of a backend that was not chosen is ignored with a warning', async 
   expect(stderr).toMatch(/--offload-group-size ignored/)
 })
 
+test("a warning of a backend is a line with its code; others are Node's", async () => {
+  const words = ['run', ...small, '--offload-backend', 'prefetch', '--offload-group-size', '2']
+  const unseen = [...words, '--offload-num-in-group', '2', '--offload-prefetch-step', '1']
+  const { status, stderr } = await spillway(unseen)
+  expect(status).toBe(0)
+  expect(stderr).toMatch(/^warning: prefetch: .* \(SPILLWAY_PREFETCH_STEP\)$/m)
+  expect(stderr).not.toMatch(/\(node:|trace-warnings/)
+  expect((await spillway(unseen, { env: { NODE_OPTIONS: '--no-warnings' } })).stderr).not.toMatch(
+    /SPILLWAY_PREFETCH_STEP/,
+  )
+  const backend = join(scratch, 'warning.mjs')
+  writeFileSync(backend, `process.emitWarning('thirteen'); export { none as default } from ${JSON.stringify(core)}`)
+  const other = await spillway(['run', ...small, '--offload-backend', backend])
+  expect(other.stderr).toMatch(/^\(node:\d+\) Warning: thirteen/m)
+})
+
+test('stdout on a disk that is full is an error with a code; stderr that nobody reads is none', async () => {
+  const full = openSync('/dev/full', 'w')
+  const broken = spawnSync(process.execPath, [cli, 'run', ...small], {
+    stdio: ['ignore', full, 'pipe'],
+    encoding: 'utf8',
+  })
+  closeSync(full)
+  expect(broken.stderr).toMatch(/^SPILLWAY_OUTPUT: stdout cannot be written: ENOSPC/m)
+  expect(broken.stderr).not.toMatch(/\n\s+at /)
+  expect(broken.status).toBe(1)
+  const { child, result } = startSpillway(['run', ...small])
+  child.stderr?.destroy()
+  const unread = await result
+  expect(unread.status).toBe(0)
+  expect(unread.stdout).toMatch(/^The captain.+\n$/s)
+})
+
 test('dummy weights need config.json alone', async () => {
   const directory = join(scratch, 'dummy')
   mkdirSync(directory)
@@ -118,7 +153,6 @@ test('dummy weights need config.json alone', async () => {
 })
 
 test("somebody's own backend, by path, with a flag of its own", async () => {
-  const core = pathToFileURL(join(import.meta.dirname, '../../core/dist/index.js')).href
   writeFileSync(
     join(scratch, 'mine.mjs'),
     `import { none, SpillwayError } from ${JSON.stringify(core)}
@@ -159,6 +193,9 @@ test.each([
   ],
   [['rum'], 2, /SPILLWAY_USAGE.*no command 'rum'; did you mean run\? the commands are/],
   [['help', 'rum'], 2, /did you mean run/],
+  [['run', '--top-p', '0'], 2, /SPILLWAY_USAGE: --top-p 0/],
+  [['run', '--temperature', '1e9'], 1, /SPILLWAY_INVALID_OPTION: --temperature/],
+  [['run', '--memory-trace', ''], 2, /SPILLWAY_USAGE: --memory-trace needs/],
   [['bench', 'link', '--pin-memory', 'off'], 2, /SPILLWAY_USAGE.*--pin-memory/],
   [['doctor', '--link-rate', '500'], 1, /SPILLWAY_INVALID_OPTION.*--link-rate.*1048576/],
   [['run', '--bogus'], 2, /SPILLWAY_USAGE.*--bogus/],

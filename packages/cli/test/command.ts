@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
-const cli = fileURLToPath(new URL('../dist/cli.js', import.meta.url))
+export const cli: string = fileURLToPath(new URL('../dist/cli.js', import.meta.url))
 
 export interface CommandResult {
   readonly status: number | null

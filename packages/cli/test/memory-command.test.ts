@@ -105,7 +105,11 @@ test.each([
     1,
     /SPILLWAY_INVALID_MEMORY_TRACE: .*command\.ts.* it is no JSON/,
   ],
-  [['memory', trace, '--html', '/nowhere/page.html'], 1, /SPILLWAY_MEMORY_TRACE_FILE: .* cannot be written: ENOENT/],
+  [
+    ['memory', trace, '--html', '/nowhere/page.html'],
+    1,
+    /SPILLWAY_MEMORY_TRACE_FILE: .* cannot be written: there is no directory .nowhere/,
+  ],
 ])('%j ends with %d', async (words, status, message) => {
   const result = await spillway(words)
   expect(result.stderr).toMatch(message)

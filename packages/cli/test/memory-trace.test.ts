@@ -24,6 +24,7 @@ test('a trace is read as it was written, without what no trace has', () => {
 
 test.each<[string, unknown, string]>([
   ['', null, 'it must be an object; it is null'],
+  ['', { traceEvents: [] }, 'run --trace writes it: open it in https://ui.perfetto.dev'],
   ['format', changed(['format'], 'x'), "format must be 'spillway-memory-trace'"],
   ['version', changed(['version'], 2), 'version must be 1; read it with a newer spillway'],
   ['limitBytes', changed(['limitBytes'], -1), 'limitBytes must be a whole number; it is -1'],
