@@ -1,5 +1,5 @@
 import { formatBytes } from '@spillway/core'
-import { measureLimits } from './limits.js'
+import { linkPieceBytes, measureLimits } from './limits.js'
 import { formatRate } from './output.js'
 import { type Invocation, openSelectedDevice } from './session.js'
 
@@ -8,9 +8,12 @@ export async function benchLink({ given, output, signal }: Invocation): Promise<
   await using device = await openSelectedDevice(given)
   // Five buffers of the device's at once, and some room.
   const most = Math.floor(device.budget.availableBytes / 16)
-  const bytes = Math.max(1, Math.min((given.size as number | undefined) ?? defaultBytes(device.type), most))
+  const size = given.size as number | undefined
+  const mostBytes = Math.max(1, Math.min(size ?? defaultBytes(device.type), most))
+  const bytes = size === undefined ? await linkPieceBytes(device, 'pinned', { mostBytes, signal }) : mostBytes
   const limits = await measureLimits(device, {
     bytes,
+    memoryBytes: mostBytes,
     rounds: (given.rounds as number | undefined) ?? 5,
     signal,
     onProgress: (done, all) => output.progress(`measuring: round ${done + 1} of ${all}`),

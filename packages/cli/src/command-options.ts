@@ -110,7 +110,11 @@ export const commandOptions: Readonly<Record<CommandName, OptionSpecs>> = {
     ...generalOptions,
   },
   'bench link': {
-    size: { type: 'bytes', min: 1, help: 'Bytes of one copy; default: 256MiB on a GPU, 64MiB on the host device' },
+    size: {
+      type: 'bytes',
+      min: 1,
+      help: 'Bytes of one copy; default: 256MiB on a GPU, 64MiB on the host device, less on a slow link',
+    },
     rounds: { type: 'integer', default: 5, min: 1, max: 1000, help: 'How often each limit is measured' },
     ...deviceOptions,
   },

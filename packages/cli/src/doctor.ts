@@ -9,7 +9,8 @@ import {
   systemMemory,
 } from '@spillway/device'
 import { createRegistry } from './backends.js'
-import { measureLink } from './limits.js'
+import { linkPieceBytes, measureLink } from './limits.js'
+import { formatRate } from './output.js'
 import { type Invocation, matrixLibraryOf, openSelectedDevice, pinDecision } from './session.js'
 
 /** `spillway doctor`: what is here and, where something is not, why not. */
@@ -70,7 +71,6 @@ type Report = {
 
 function lines(report: Report): string[] {
   const { device, cuda, memory, link, kernels } = report
-  const rate = (bytesPerSecond: number): string => `${formatBytes(bytesPerSecond)}/s`
   const images = kernels.filter(({ image }) => image !== 'none').length
   return [
     `node      ${report.node}`,
@@ -82,7 +82,7 @@ function lines(report: Report): string[] {
     `allocator ${Object.entries(report.allocator)
       .map(([name, value]) => `${name} ${value}`)
       .join(', ')}`,
-    `link      host to device ${rate(link.hostToDeviceBytesPerSecond)}, back ${rate(link.deviceToHostBytesPerSecond)} ` +
+    `link      host to device ${formatRate(link.hostToDeviceBytesPerSecond)}, back ${formatRate(link.deviceToHostBytesPerSecond)} ` +
       `(${link.storage}, median of ${link.rounds} rounds, copies of ${formatBytes(link.bytes)})`,
     `kernels   ${kernels.length} host twins (${report.instructionSet}), ${images} with an image for a GPU`,
     `products  ${report.matrixProducts}`,
@@ -131,10 +131,10 @@ interface LinkRates {
   readonly storage: 'pinned' | 'pageable'
 }
 
-/** Copies of 64 MiB, or of what the device has room for. `spillway bench link` measures longer, and more. */
+/** Copies of 64 MiB, or of less on a slow link or a small device. `spillway bench link` measures longer, and more. */
 async function linkRates(device: NativeDevice, pin: boolean, signal: AbortSignal): Promise<LinkRates> {
-  const bytes = Math.max(1, Math.min(64 * 2 ** 20, Math.floor(device.budget.availableBytes / 2)))
   const [storage, rounds] = [pin ? 'pinned' : 'pageable', 3] as const
+  const bytes = await linkPieceBytes(device, storage, { mostBytes: 2 ** 26, signal })
   const [up, down] = await measureLink(device, storage, { bytes, rounds, signal })
   return {
     hostToDeviceBytesPerSecond: up.bytesPerSecond,

@@ -30,6 +30,23 @@ const sampleMs = 40
 const inputs = 4096
 const pieceMs = 10
 
+/**
+ * So many bytes as the link moves in some milliseconds, of at most `mostBytes` and what the device has room for: measuring
+ * with pieces of it takes well below a second, whatever the link.
+ */
+export async function linkPieceBytes(
+  device: NativeDevice,
+  storage: 'pinned' | 'pageable',
+  { mostBytes, signal }: { readonly mostBytes: number; readonly signal: AbortSignal },
+): Promise<number> {
+  const most = Math.max(1, Math.min(mostBytes, Math.floor(device.budget.availableBytes / 8)))
+  const least = Math.min(2 ** 16, most)
+  const options = { bytes: least, rounds: 1, signal }
+  await using bench = new Bench(device)
+  const [roughly] = await measure(bench, (await bench.copies(storage, options)).slice(0, 1), options)
+  return Math.min(most, Math.max(least, Math.round((roughly!.bytesPerSecond * pieceMs) / 1000)))
+}
+
 /** The link by copies alone, each way. `storage`: of the host memory. */
 export async function measureLink(
   device: NativeDevice,
@@ -50,46 +67,47 @@ export interface StepLimits {
   readonly deviceBytesPerSecond: number
 }
 
-/** In well below a second, whatever the link: pieces of it are as large as it moves in a few milliseconds. */
+/** In well below a second, whatever the link. */
 export async function measureStepLimits(
   device: NativeDevice,
   storage: StepLimits['storage'],
   signal: AbortSignal,
 ): Promise<StepLimits> {
   const room = Math.max(1, Math.floor(device.budget.availableBytes / 8))
-  const rateOf = async (
-    wanted: number,
-    rounds: number,
-    subjectOf: (bench: Bench, options: LimitOptions) => Promise<Subject>,
-  ) => {
-    const options = { bytes: Math.min(wanted, room), rounds, signal }
+  const rateOf = async (wanted: number, subjectOf: (bench: Bench, options: LimitOptions) => Promise<Subject>) => {
+    const options = { bytes: Math.min(wanted, room), rounds: 3, signal }
     await using bench = new Bench(device)
     const [limit] = await measure(bench, [await subjectOf(bench, options)], options)
     return limit!.bytesPerSecond
   }
-  const copy = async (bench: Bench, options: LimitOptions) => (await bench.copies(storage, options))[0]!
-  const roughly = await rateOf(2 ** 16, 1, copy)
-  const pieceBytes = Math.min(2 ** 26, Math.max(2 ** 16, Math.round((roughly * pieceMs) / 1000)))
+  const pieceBytes = await linkPieceBytes(device, storage, { mostBytes: 2 ** 26, signal })
   return {
-    linkBytesPerSecond: await rateOf(pieceBytes, 3, copy),
+    linkBytesPerSecond: await rateOf(pieceBytes, async (bench, options) => (await bench.copies(storage, options))[0]!),
     storage,
     // More than caches hold.
-    deviceBytesPerSecond: await rateOf(device.type === 'cuda' ? 2 ** 28 : 2 ** 26, 3, (bench, options) => {
+    deviceBytesPerSecond: await rateOf(device.type === 'cuda' ? 2 ** 28 : 2 ** 26, (bench, options) => {
       return bench.reading('device memory', 'device', options)
     }),
   }
 }
 
-/** Everything that a backend may come up against: copies of all kinds, and kernels that read. */
-export async function measureLimits(device: NativeDevice, options: LimitOptions): Promise<LimitRate[]> {
+/**
+ * Everything that a backend may come up against: copies of all kinds, and kernels that read. `memoryBytes`: of a piece that
+ * does not cross the link, and has to be more than caches hold.
+ */
+export async function measureLimits(
+  device: NativeDevice,
+  { memoryBytes, ...options }: LimitOptions & { readonly memoryBytes: number },
+): Promise<LimitRate[]> {
   await using bench = new Bench(device)
+  const inMemory = { ...options, bytes: memoryBytes }
   const subjects = [
     ...(await bench.copies('pinned', options)),
     await bench.bothWays(options),
     ...(await bench.copies('pageable', options)).slice(0, 1),
     await bench.reading('mapped host memory, read by a kernel', 'mapped', options),
-    await bench.reading('device memory, read by a kernel', 'device', options),
-    bench.within(options),
+    await bench.reading('device memory, read by a kernel', 'device', inMemory),
+    bench.within(inMemory),
   ]
   return await measure(bench, subjects, options)
 }

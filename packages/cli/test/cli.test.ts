@@ -273,6 +273,8 @@ test('doctor: every section, in JSON and for people', async () => {
   expect(report.link.hostToDeviceBytesPerSecond).toBeGreaterThan(0)
   expect(report.kernels.length).toBeGreaterThan(5)
   expect(report.backends.map(({ name }) => name)).toEqual(['none', 'auto', 'prefetch'])
+  const slow = onlyObject((await spillway(['doctor', '--json', '--device', 'host', '--link-rate', '4MiB'])).stdout)
+  expect((slow as typeof report).link.bytes).toBeLessThan(2 ** 18)
   const people = await spillway(['doctor'])
   for (const word of [
     'node',
@@ -308,6 +310,11 @@ test('bench link: every limit, in JSON and for people', async () => {
   expect((await spillway(['bench', 'link', '--size', '64KiB', '--rounds', '1'])).stdout).toMatch(
     /^device memory, .*B\/s/m,
   )
+  // As large as the link moves in a moment: such pieces as of a fast one would take minutes.
+  const slow = onlyObject(
+    (await spillway(['bench', 'link', '--json', '--rounds', '1', '--device', 'host', '--link-rate', '4MiB'])).stdout,
+  )
+  expect((slow as { bytes: number }).bytes).toBeLessThan(2 ** 18)
   for (const words of [['bench'], ['bench', 'lnk']]) {
     const wrong = await spillway(words)
     expect([wrong.status, wrong.stderr]).toEqual([2, expect.stringMatching(/bench link/)])
