@@ -79,6 +79,7 @@ export async function withModel<T>(
       ...matrixLibraryOf(given),
       enforceEager: (given.enforceEager as boolean | undefined) ?? false,
       ...(given.loadFormat === undefined ? {} : { loadFormat: given.loadFormat as 'auto' | 'dummy' }),
+      requireTokenizer: given.prompt !== undefined || given.stop !== undefined,
       signal,
       ...(onPlaced === undefined ? {} : { onPlaced }),
       onProgress: ({ phase, loadedBytes, totalBytes }) => {

@@ -66,6 +66,21 @@ test('more than the device has: none fails with a code, prefetch and auto write 
   }
 })
 
+test.each([
+  ['--prompt', 'The whale'],
+  ['--stop', '.'],
+])('%s for a model without a tokenizer is refused before it is loaded', async (...words) => {
+  const directory = mkdtempSync(join(scratch, 'ids-'))
+  const shape = { hidden_size: 64, intermediate_size: 96, num_hidden_layers: 1, num_attention_heads: 2, vocab_size: 50 }
+  const config = { architectures: ['LlamaForCausalLM'], model_type: 'llama', dtype: 'float32', ...shape }
+  writeFileSync(join(directory, 'config.json'), JSON.stringify(config))
+  const options = ['--model', directory, '--load-format', 'dummy', '--max-tokens', '2']
+  expect(await spillway(['run', ...options])).toMatchObject({ status: 0 })
+  const { status, stderr } = await spillway(['run', ...options, ...words])
+  expect(status).toBe(1)
+  expect(stderr).toMatch(/^SPILLWAY_DECODER_NO_TOKENIZER: .*add it, or work with token ids/)
+})
+
 test('--enforce-eager writes the same text without a graph', async () => {
   const [replayed, eager] = await Promise.all(
     [[], ['--enforce-eager']].map(async (words) => {

@@ -20,6 +20,7 @@ import { fillDummyWeights } from './dummy-weights.js'
 import { Evaluator } from './evaluator.js'
 import { Forward } from './forward.js'
 import { fuseLayer, fusionBytes } from './fuse.js'
+import { noTokenizer } from './generate.js'
 import { Kernels } from './kernels.js'
 import { KvCache, KvCachePlan } from './kv-cache.js'
 import { LoadedModel, type Model, type ModelPlan } from './model.js'
@@ -52,6 +53,11 @@ export interface LoadModelOptions {
    * backends and pinned memory allow it; `Model.decodeGraph` says what was decided.
    */
   readonly enforceEager?: boolean
+  /**
+   * For who will give it text: SPILLWAY_DECODER_NO_TOKENIZER now, not after minutes of reading. Default false: a model
+   * without tokenizer.json takes token ids.
+   */
+  readonly requireTokenizer?: boolean
   readonly signal?: AbortSignal
   /**
    * Called once everything has its place and its memory, before any byte of the weights is read: `explain` says what was
@@ -103,6 +109,7 @@ async function load(directory: string, options: LoadModelOptions, resources: Res
   const loadFormat = choice('loadFormat', options.loadFormat ?? 'auto', loadFormats)
   const kvCacheDtype = choice('kvCacheDtype', options.kvCacheDtype ?? 'auto', kvCacheDtypes)
   const enforceEager = flag('enforceEager', options.enforceEager ?? false)
+  const requireTokenizer = flag('requireTokenizer', options.requireTokenizer ?? false)
   const dummySeed = integer('dummySeed', options.dummySeed ?? 0, Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER)
 
   // The last to go: who unloads a model wants its memory for something else, another program maybe.
@@ -111,6 +118,7 @@ async function load(directory: string, options: LoadModelOptions, resources: Res
   // Sizes before bytes: everything that will be taken is known here.
   const config = await readConfig(directory)
   const tokenizer = await Tokenizer.read(directory)
+  if (requireTokenizer && tokenizer === undefined) throw noTokenizer('text prompts and stop strings')
   const checkpoint =
     loadFormat === 'dummy' ? undefined : resources.add(await openCheckpoint(directory, withSignal(signal)))
   const dtype = config.dtype ?? dtypeOf(checkpoint)

@@ -1,9 +1,10 @@
 // loadFormat 'dummy': weights from config.json alone.
 import { expect, test } from 'vitest'
 import type { LoadModelOptions } from '../src/load-model.js'
+import { loadModel } from '../src/load-model.js'
 import { fixtureJson, withDirectory } from './fixtures.js'
 import { hostLayers } from './host-layers.js'
-import { withModel } from './with-device.js'
+import { withDevice, withModel } from './with-device.js'
 
 const config = async (change: Record<string, unknown>): Promise<Record<string, string>> => ({
   'config.json': JSON.stringify({ ...(await fixtureJson('llama-f32', 'config.json')), ...change }),
@@ -48,6 +49,18 @@ test.each([
     expect(deviation).toBeLessThan(2)
   }
   expect(rows).not.toEqual(await logits({}, {}))
+})
+
+test('without a tokenizer, for who needs one: refused before anything has memory', async () => {
+  await withDirectory(await config({}), (directory) =>
+    withDevice(async (device) => {
+      const options = { device, loadFormat: 'dummy', requireTokenizer: true } as const
+      await expect(loadModel(directory, options)).rejects.toMatchObject({ code: 'SPILLWAY_DECODER_NO_TOKENIZER' })
+      expect(device.budget.peakBytes).toBe(0)
+      const wrong = { ...options, requireTokenizer: 'yes' as unknown as boolean }
+      await expect(loadModel(directory, wrong)).rejects.toMatchObject({ code: 'SPILLWAY_INVALID_OPTION' })
+    }),
+  )
 })
 
 test('are the same in every dtype, but for rounding, and wherever they lie', async () => {
