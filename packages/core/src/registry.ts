@@ -116,11 +116,13 @@ export class BackendRegistry {
   #unknown(name: string, reason: string, install?: string, cause?: unknown): SpillwayError {
     const known = [...this.#entries.keys()]
     const hint = this.#entries.has(name) ? '' : didYouMean(name, known)
-    const command = install === undefined ? '' : `; install it with: ${install}`
+    // Whoever mistypes a name should not be told to install whatever package has the wrong one.
+    const command = install === undefined || hint !== '' ? undefined : install
+    const advice = command === undefined ? hint : `; install it with: ${command}`
     return new SpillwayError(
       'SPILLWAY_UNKNOWN_BACKEND',
-      `no backend ${printableName(name)}: ${reason}${command}${hint} (known here: ${known.join(', ') || 'none at all'})`,
-      { cause, details: { name, known, ...(install === undefined ? {} : { install }) } },
+      `no backend ${printableName(name)}: ${reason}${advice} (known here: ${known.join(', ') || 'none at all'})`,
+      { cause, details: { name, known, ...(command === undefined ? {} : { install: command }) } },
     )
   }
 }

@@ -165,6 +165,12 @@ describe('resolving', () => {
     expect(error.details.known).toEqual(['none', 'prefetch'])
   })
 
+  test('whoever mistypes a name is not told to install the package of the wrong one', async () => {
+    const error = await rejected(registry.resolve('prefech', { importModule }))
+    expect(error.message).not.toContain('install')
+    expect(error.details.install).toBeUndefined()
+  })
+
   test('a path that the importer says is not there is unknown', async () => {
     const error = await rejected(registry.resolve('./nothing.js', { importModule: async () => undefined }))
     expect(error.code).toBe('SPILLWAY_UNKNOWN_BACKEND')
