@@ -12,19 +12,21 @@ import { using } from '../lib/using.mjs'
 /** @import { Benchmark, Context } from '../lib/benchmark.ts' */
 /** @import { ModelShape } from '../lib/model-shape.mjs' */
 /** @import { Recorder } from '../lib/recorder.mjs' */
+/** @import { Figure } from '../lib/result.ts' */
 
 /** @type {Benchmark} */
 export const decode = {
-  summary: 'tokens a second with all weights on the device, and with all layers offloaded under a cap',
+  summary: 'tokens a second with all weights on the device, with all layers offloaded, and with as few as must be',
   async run(context, recorder) {
     const shape = modelShape(context)
-    const { title, contextLength, promptTokens, memoryLimitBytes } = shape
-    recorder.parameters({ model: title, contextLength, promptTokens, memoryLimitBytes })
+    const { title, contextLength, promptTokens, memoryLimitBytes, fitLimitBytes } = shape
+    recorder.parameters({ model: title, contextLength, promptTokens, memoryLimitBytes, fitLimitBytes })
     await using(async (use) => {
       const limits = use(await Limits.open(context))
       await inModelDirectory(shape, async (directory) => {
         const tokens = await measureResident(context, recorder, { limits, shape, directory })
         await measureOffloaded(context, recorder, { limits, shape, directory, tokens })
+        await measureFitted(context, recorder, { limits, shape, directory, tokens })
       })
       await limits.check(recorder)
     })
@@ -90,10 +92,52 @@ function measureOffloaded(context, recorder, { limits, shape, directory, tokens 
     checkOnloads(recorder, name, decoding)
     checkTokens(recorder, name, decoding.tokens, tokens)
 
-    // Choosing a token takes the host a while; the link should not stand still meanwhile.
-    await decoding.start(0.7)
-    const sampled = await interleave({ sampled: () => decoding.sample() }, { ...context, rounds: roundsOf(context) })
-    const bound = against('limit', link, decoding.onloadedBytesPerToken)
-    recorder.figure(`${name}, temperature 0.7`, 'tokens/s', sampled('sampled'), bound)
+    await measureSampled(context, recorder, { name, decoding, link })
   })
+}
+
+/**
+ * As few layers offloaded as make the model fit.
+ * @param {Context} context
+ * @param {Recorder} recorder
+ * @param {{ limits: Limits, shape: ModelShape, directory: string, tokens: readonly number[] }} options
+ */
+function measureFitted(context, recorder, { limits, shape, directory, tokens }) {
+  const name = 'decode, prefetch to fit'
+  const memoryLimitBytes = shape.fitLimitBytes
+  return using(async (use) => {
+    const decoding = use(
+      await Decoding.open(context, shape, directory, { offload: configure(prefetch), memoryLimitBytes }),
+    )
+    await decoding.start()
+    const samples = await interleave(
+      { link: limits.linkSampler, prefetch: () => decoding.sample() },
+      { ...context, rounds: roundsOf(context) },
+    )
+    const link = recorder.figure('link, beside the fitted model', 'bytes/s', samples('link'))
+    recorder.figure(name, 'tokens/s', samples('prefetch'), against('limit', link, decoding.onloadedBytesPerToken))
+    const { peakDeviceBytes, offloadedBytes } = decoding.model.stats()
+    const cap = recorder.figure(`${name}: cap on device memory`, 'bytes', [memoryLimitBytes])
+    recorder.figure(`${name}: peak device memory`, 'bytes', [peakDeviceBytes], against('cap', cap))
+    const fits = peakDeviceBytes <= memoryLimitBytes && offloadedBytes < decoding.model.plan.weightBytes
+    const detail = `${peakDeviceBytes} bytes at most of ${memoryLimitBytes}, ${offloadedBytes} offloaded`
+    recorder.check({ name: `${name}: within the cap, offloaded in part`, passed: fits, detail })
+    checkReplays(recorder, name, decoding)
+    checkOnloads(recorder, name, decoding)
+    checkTokens(recorder, name, decoding.tokens, tokens)
+    await measureSampled(context, recorder, { name, decoding, link })
+  })
+}
+
+/**
+ * Choosing a token takes the host a while; the link should not stand still meanwhile.
+ * @param {Context} context
+ * @param {Recorder} recorder
+ * @param {{ name: string, decoding: Decoding, link: Figure }} options
+ */
+async function measureSampled(context, recorder, { name, decoding, link }) {
+  await decoding.start(0.7)
+  const samples = await interleave({ sampled: () => decoding.sample() }, { ...context, rounds: roundsOf(context) })
+  const bound = against('limit', link, decoding.onloadedBytesPerToken)
+  recorder.figure(`${name}, temperature 0.7`, 'tokens/s', samples('sampled'), bound)
 }

@@ -52,6 +52,7 @@ const small = {
  * @property {number} promptTokens
  * @property {number} sampleTokens decoded in one sample
  * @property {number} memoryLimitBytes device memory for the offloaded model: too small for all of it
+ * @property {number} fitLimitBytes device memory for the model that is offloaded as far as it must be
  */
 
 /**
@@ -61,10 +62,12 @@ const small = {
 export function modelShape({ device, quick }) {
   if (quick || device === 'host') {
     const title = 'a small Llama, bf16'
-    return { title, config: small, contextLength: 256, promptTokens: 8, sampleTokens: 8, memoryLimitBytes: 6 * 2 ** 20 }
+    const limits = { memoryLimitBytes: 6 * 2 ** 20, fitLimitBytes: 8 * 2 ** 20 }
+    return { title, config: small, contextLength: 256, promptTokens: 8, sampleTokens: 8, ...limits }
   }
-  const sizes = { contextLength: 1024, promptTokens: 64, sampleTokens: 8, memoryLimitBytes: 6 * 2 ** 30 }
-  return { title: 'the shape of Llama 3.1 8B, bf16', config: llama8b, ...sizes }
+  const sizes = { contextLength: 1024, promptTokens: 64, sampleTokens: 8 }
+  const limits = { memoryLimitBytes: 6 * 2 ** 30, fitLimitBytes: 12 * 2 ** 30 }
+  return { title: 'the shape of Llama 3.1 8B, bf16', config: llama8b, ...sizes, ...limits }
 }
 
 /**
