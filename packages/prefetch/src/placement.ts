@@ -62,6 +62,10 @@ export class Placement {
     }
   }
 
+  get largestSlabBytes(): number {
+    return Math.max(this.offloaded?.buffer.bytes ?? 0, this.resident?.buffer.bytes ?? 0)
+  }
+
   get offloadedBytes(): number {
     return parameterBytes(this.offloaded?.parameters ?? [])
   }
@@ -81,13 +85,15 @@ export class Placement {
    * The placement after a replacement, its bytes in place. A slab that nothing of it concerns is in both: a layer's
    * resident part is not copied, nor on the device twice, because what is on the host changes. So is the memory of a
    * host slab whose size stays the same: pinning another costs more than filling it. On failure this placement stays as
-   * it is. `roomBytes`: device bytes that nobody else needs yet.
+   * it is. `roomBytes`: device bytes that nobody else needs yet. `cachedBytes`: the largest piece of memory that earlier
+   * replacements may have left cached; a smaller slab would be cut out of it, and keep the rest from slots.
    */
   async replace(
     addon: PrefetchAddon,
     context: BackendContext,
     next: ReadonlyMap<string, Replacement | null>,
     roomBytes: number,
+    cachedBytes: number,
   ): Promise<Placement> {
     const { parameters, sources } = applyReplacements(this.placed(), next)
     const isOffloaded = this.#afterReplacing(next)
@@ -105,6 +111,8 @@ export class Placement {
       offloaded: isUntouched(this.offloaded, onHost) ? this.offloaded : refilled,
       resident: isUntouched(this.resident, onDevice) ? this.resident : undefined,
     }
+    const takesMemory = kept.resident === undefined && onDevice.length > 0
+    if (takesMemory && Slab.bytes(onDevice) < cachedBytes) context.device.releaseCachedMemory()
     const made = await Placement.create(context, { ...this.spec, parameters }, isOffloaded, { kept })
     try {
       const offloaded = made.offloaded === this.offloaded ? undefined : made.offloaded

@@ -35,6 +35,8 @@ export class PrefetchSteps implements OffloaderSteps {
   readonly #residentLabels = new Map<string, number>()
   /** Position in the ring of every module with parameters on the host. */
   readonly #ringIndices = new Map<string, number>()
+  /** Of the largest slab that was replaced, or took its place: it came up, or was given back. */
+  #cachedBytes = 0
 
   constructor(addon: PrefetchAddon, context: BackendContext, config: PrefetchConfig) {
     this.#addon = addon
@@ -73,8 +75,9 @@ export class PrefetchSteps implements OffloaderSteps {
     // Slots are not there yet.
     const slotBytes = this.#planner.slotSizes(this.#elements().map(({ offloaded }) => offloaded!.buffer.bytes))
     const roomBytes = slotBytes.reduce((sum, bytes) => sum + bytes, 0)
-    const made = await old.replace(this.#addon, this.#context, next, roomBytes)
+    const made = await old.replace(this.#addon, this.#context, next, roomBytes, this.#cachedBytes)
     this.#placements.set(name, made)
+    this.#cachedBytes = Math.max(this.#cachedBytes, old.largestSlabBytes, made.largestSlabBytes)
     await old.dispose(made)
     return made.placed()
   }

@@ -245,6 +245,48 @@ describe('layers that are segments of their own', () => {
   })
 })
 
+describe('layers of two sizes', () => {
+  const mebibyte = 2 ** 20
+  const layers = (...mebibytes: readonly number[]): ModuleSpec[] =>
+    mebibytes.map((size, i): ModuleSpec => {
+      const parameters = [parameter('weight', [size * mebibyte], { dtype: 'u8' })]
+      return { name: `layers.${i}`, order: i, role: 'layer', parameters }
+    })
+
+  /** Places layers and replaces each of them; returns how many pieces of memory the device took for that. */
+  async function replaceAll(specs: readonly ModuleSpec[], mebibytes: number): Promise<number> {
+    let taken = 0
+    await onDevice({ memoryLimitBytes: mebibytes * mebibyte }, async (device) => {
+      const compute = device.createStream()
+      const offloader = await createOffloader({ device, compute, backends: [configure(prefetch)] })
+      await offloader.wrapModules(specs)
+      const before = device.memoryStats().segmentsCreated
+      for (const { spec, parameters } of [...offloader.modules.values()]) {
+        const { tensor, use } = parameters.get('weight')!
+        if (tensor.buffer.kind === 'device-buffer') compute.fill(tensor.buffer, spec.order)
+        await offloader.replaceParameters(spec.name, new Map([['weight', { tensor, use }]]))
+      }
+      taken = device.memoryStats().segmentsCreated - before
+      await offloader.postInit()
+      const { offloadedBytes, residentBytes } = offloader.stats()
+      expect(Math.min(offloadedBytes, residentBytes)).toBeGreaterThan(0)
+      expect(device.budget.peakBytes).toBeLessThanOrEqual(mebibytes * mebibyte)
+      await offloader.dispose()
+      await compute.dispose()
+    })
+    return taken
+  }
+
+  // A small one that stays, in a piece that a large one came up in, would keep the rest of it from the slots.
+  it('have the slots that were planned, after all of them were replaced', async () => {
+    await replaceAll(layers(30, 12, 30, 12, 30, 12), 108)
+  })
+
+  it('are no reason to take new memory where all have one size', async () => {
+    expect(await replaceAll(layers(12, 12, 12, 12, 12, 12), 66)).toBeLessThanOrEqual(2)
+  })
+})
+
 describe('params', () => {
   it('offload the named parameters of grouped layers, and modules that are named', async () => {
     const backend = configure(prefetch, { groupSize: 2, params: ['attention', 'embed'] })
