@@ -5,24 +5,29 @@ import { type ModuleSpec, ownParameters, type ParameterSpec, slabLayout } from '
 /** No device has its memory in smaller pieces: hundreds of slabs would add up to a wrong answer. */
 const pageBytes = 4096
 
+const mebibyte = 2 ** 20
+
 /**
- * Small buffers come out of segments of this size, or of this share of the limit where that is less: so it is with the
- * allocator of @spillway/device.
+ * Buffers of these sizes share segments, or ones of this share of the limit where that is less: so it is with the
+ * allocator of @spillway/device, whose sizes are PyTorch's. Larger ones have segments of their own.
  */
-const sharedSegmentBytes = 2 * 2 ** 20
+const sharedSegments = [
+  { aboveBytes: 0, upToBytes: mebibyte, segmentBytes: 2 * mebibyte },
+  { aboveBytes: mebibyte, upToBytes: 10 * mebibyte - 1, segmentBytes: 20 * mebibyte },
+]
 const sharedSegmentShare = 1 / 64
 
 /** Device bytes that buffers take, by what the device has its memory in. */
 export class PhysicalBytes {
   readonly #granuleBytes: number
-  readonly #sharedBytes: number
+  readonly #limitBytes: number
 
   constructor({
     granuleBytes = pageBytes,
     limitBytes = 0,
   }: Partial<Pick<DeviceBudget, 'granuleBytes' | 'limitBytes'>>) {
     this.#granuleBytes = granuleBytes
-    this.#sharedBytes = Math.min(sharedSegmentBytes, limitBytes * sharedSegmentShare)
+    this.#limitBytes = limitBytes
   }
 
   of(bytes: number): number {
@@ -42,20 +47,21 @@ export class PhysicalBytes {
     return plan.postLoadBytes ?? 2 * largest()
   }
 
-  /** What is left of a segment that small slabs share, and no larger one can use. */
-  ofLeftover(specs: readonly ModuleSpec[]): number {
-    const segmentBytes = this.of(this.#sharedBytes)
-    const shared = specs.some((spec) => {
-      const { bytes } = slabLayout(ownParameters(spec))
-      return bytes > 0 && bytes < segmentBytes
-    })
-    return shared ? Math.max(0, segmentBytes - this.#granuleBytes) : 0
+  /** What is left of segments that slabs, caches and workspace share, and nothing larger can use. */
+  ofLeftover(specs: readonly ModuleSpec[], { kvCacheBytes, workspaceBytes }: MemoryPlan): number {
+    const sizes = [...specs.map((spec) => slabLayout(ownParameters(spec)).bytes), kvCacheBytes, workspaceBytes]
+    return sharedSegments.reduce((sum, { aboveBytes, upToBytes, segmentBytes }) => {
+      const usual = this.of(Math.min(segmentBytes, this.#limitBytes * sharedSegmentShare))
+      const shared = sizes.filter((bytes) => bytes > aboveBytes && bytes <= upToBytes && bytes < usual)
+      const least = shared.reduce((min, bytes) => Math.min(min, this.of(bytes)), usual)
+      return sum + usual - least
+    }, 0)
   }
 
   /** The most that placing everything on the device takes: slabs and what they leave of a segment, caches, workspace, post-load processing. */
   ofEverything(specs: readonly ModuleSpec[], plan: MemoryPlan): number {
     const slabs = specs.reduce((sum, spec) => sum + this.ofSlab(ownParameters(spec)), 0)
-    const others = this.of(plan.kvCacheBytes) + this.of(plan.workspaceBytes) + this.ofLeftover(specs)
+    const others = this.of(plan.kvCacheBytes) + this.of(plan.workspaceBytes) + this.ofLeftover(specs, plan)
     return slabs + others + this.ofPostLoad(specs, plan)
   }
 }

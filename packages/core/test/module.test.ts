@@ -91,4 +91,15 @@ test('everything resident takes slabs in whole pages, caches, workspace and twic
   expect(limited(64 * 4096)).toBe(0)
   expect(limited(64 * 5 * 4096 - 1)).toBe(4 * 4096)
   expect(limited(2 ** 40)).toBe(2 ** 21 - 4096)
+  // Those of more than 1 MiB share one of 20 MiB, caches too; from 10 MiB on none is shared.
+  const withCache = (kvCacheBytes: number): number => {
+    const plans = { ...plan, kvCacheBytes }
+    const bytes = (limitBytes: number): number =>
+      decideResident(specs, plans, { availableBytes: 0, limitBytes }).neededBytes
+    return bytes(2 ** 40) - bytes(0)
+  }
+  expect(withCache(2 ** 20)).toBe(2 ** 21 - 4096)
+  expect(withCache(2 ** 20 + 1)).toBe(2 ** 21 - 4096 + 19 * 2 ** 20 - 4096)
+  expect(withCache(10 * 2 ** 20 - 1)).toBe(2 ** 21 - 4096 + 10 * 2 ** 20)
+  expect(withCache(10 * 2 ** 20)).toBe(2 ** 21 - 4096)
 })

@@ -104,7 +104,7 @@ export class OffloadPlanner {
     const largest = Math.max(0, ...layersOf(specs).map((spec) => physical.ofSlab(ownParameters(spec))))
     const fit = planFit({
       modules: modules.sort((a, b) => a.order - b.order),
-      otherBytes: physical.of(plan.kvCacheBytes) + physical.of(plan.workspaceBytes) + physical.ofLeftover(specs),
+      otherBytes: physical.of(plan.kvCacheBytes) + physical.of(plan.workspaceBytes) + physical.ofLeftover(specs, plan),
       postLoadBytes: loading,
       lostBytes: largest < ownSegmentBytes ? loading : 0,
       boundBytes: budget.availableBytes,

@@ -263,7 +263,7 @@ describe('layers of two sizes', () => {
       const before = device.memoryStats().segmentsCreated
       for (const { spec, parameters } of [...offloader.modules.values()]) {
         const { tensor, use } = parameters.get('weight')!
-        if (tensor.buffer.kind === 'device-buffer') compute.fill(tensor.buffer, spec.order)
+        if (tensor.buffer.kind === 'device-buffer') compute.fill(tensor.buffer, 1)
         await offloader.replaceParameters(spec.name, new Map([['weight', { tensor, use }]]))
       }
       taken = device.memoryStats().segmentsCreated - before
@@ -280,6 +280,13 @@ describe('layers of two sizes', () => {
   // A small one that stays, in a piece that a large one came up in, would keep the rest of it from the slots.
   it('have the slots that were planned, after all of them were replaced', async () => {
     await replaceAll(layers(30, 12, 30, 12, 30, 12), 108)
+  })
+
+  // It leaves the rest of a piece that only others as small could share.
+  it('have the slots that were planned beside a small module, where not a byte is to spare', async () => {
+    const small = parameter('weight', [2.5 * mebibyte], { dtype: 'u8' })
+    const embedding = { name: 'embed', order: -1, role: 'embedding', parameters: [small] } as const
+    await replaceAll([embedding, ...layers(40, 40, 40, 40, 40, 40)], 2.5 + 3 * 40 + 2 * 40)
   })
 
   it('are no reason to take new memory where all have one size', async () => {
