@@ -62,7 +62,7 @@ export class OffloadPlanner {
     )
     const layers = layersOf(specs)
     // A tower may come before the layers in a call of its own.
-    if (layers.length > 0) this.#patterns.requireMatched()
+    if (layers.length > 0) this.requireMatched()
     const named = specs.filter((spec) => spec.role !== 'layer' && offloadable.get(spec)!.length > 0)
     const grouped = this.#config.groupSize > 0
     const fit = grouped ? undefined : this.#fit(offloadable, placed)
@@ -79,6 +79,11 @@ export class OffloadPlanner {
   accept({ prefetchStep, layerCount }: OffloadPlan): void {
     this.#prefetchStep = prefetchStep
     this.#layerCount = layerCount
+  }
+
+  /** Throws SPILLWAY_PATTERN_UNMATCHED for a pattern that matched nothing in any call: one without layers is not asked. */
+  requireMatched(): void {
+    this.#patterns.requireMatched()
   }
 
   nothingOffloaded(): SpillwayError {

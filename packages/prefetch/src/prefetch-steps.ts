@@ -83,6 +83,7 @@ export class PrefetchSteps implements OffloaderSteps {
   }
 
   async postInit(): Promise<readonly PlacedModule[]> {
+    this.#planner.requireMatched()
     const offloaded = this.#elements()
     if (offloaded.length === 0) throw this.#planner.nothingOffloaded()
     const slabs = offloaded.map((placement) => placement.offloaded!.buffer)

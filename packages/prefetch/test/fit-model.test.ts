@@ -313,6 +313,15 @@ describe('params', () => {
       expect(error.message).toMatch(/atention.*did you mean attention\?/)
     }
   })
+
+  it('are one too where no call has layers, in the end: others may have come', async () => {
+    await onDevice({}, async (device) => {
+      await withSteps(device, { params: ['embed', 'layers'] }, async (steps) => {
+        await steps.wrapModules(model(0), { prefix: '' })
+        await failure('SPILLWAY_PATTERN_UNMATCHED', () => steps.postInit())
+      })
+    })
+  })
 })
 
 describe('replaced parameters', () => {
