@@ -1,4 +1,5 @@
 import type { StepForecast, StepRates } from './backend.js'
+import { reading } from './call-options.js'
 import { SpillwayError } from './errors.js'
 import type { PlacedModule } from './module.js'
 import { printable } from './printable.js'
@@ -29,23 +30,26 @@ export function measuredRates(times: StepForecast, linkBytesPerSecond: number): 
   return { linkBytesPerSecond, computeMs: (module) => measured.get(module) ?? 0 }
 }
 
+/** A module of so many milliseconds, years, is nobody's: sums of less stay numbers. */
+const mostComputeMs = 1e12
+
 /** What a caller measured or guessed. Throws SPILLWAY_INVALID_ARGUMENT; what `computeMs` returns is checked when it does. */
 export function checkStepRates(rates: StepRates): StepRates {
   const { linkBytesPerSecond, computeMs } = (rates ?? {}) as Partial<StepRates>
-  if (typeof linkBytesPerSecond !== 'number' || !(linkBytesPerSecond > 0) || typeof computeMs !== 'function') {
+  if (typeof linkBytesPerSecond !== 'number' || !(linkBytesPerSecond >= 1) || typeof computeMs !== 'function') {
     throw new SpillwayError(
       'SPILLWAY_INVALID_ARGUMENT',
-      `rates are linkBytesPerSecond, more than 0, and a function computeMs, not ${printable({ linkBytesPerSecond })}`,
+      `rates are linkBytesPerSecond, at least 1, and a function computeMs, not ${printable({ linkBytesPerSecond })}`,
     )
   }
   return {
     linkBytesPerSecond,
     computeMs(module) {
-      const ms: unknown = rates.computeMs(module)
-      if (typeof ms === 'number' && ms >= 0 && ms < Number.POSITIVE_INFINITY) return ms
+      const ms: unknown = reading('computeMs', () => rates.computeMs(module))
+      if (typeof ms === 'number' && ms >= 0 && ms <= mostComputeMs) return ms
       throw new SpillwayError(
         'SPILLWAY_INVALID_ARGUMENT',
-        `computeMs of ${module} is a number of milliseconds of at least 0, not ${printable(ms)}`,
+        `computeMs of ${module} is a number of milliseconds from 0 to ${mostComputeMs}, not ${printable(ms)}`,
       )
     },
   }

@@ -168,6 +168,14 @@ describe('explain', () => {
         { computeMs: 3 as never },
         { computeMs: () => Number.NaN },
         { computeMs: () => -1 },
+        // The times of a step would be no numbers: it is not the backend that is wrong then.
+        { linkBytesPerSecond: Number.MIN_VALUE },
+        { computeMs: () => Number.MAX_VALUE },
+        {
+          computeMs: () => {
+            throw new Error('inside')
+          },
+        },
       ]) {
         await failure('SPILLWAY_INVALID_ARGUMENT', () => offloader.explain({ rates: { ...rates, ...wrong } }))
       }
