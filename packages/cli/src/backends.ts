@@ -4,12 +4,14 @@ import {
   BackendRegistry,
   type ConfiguredBackend,
   checkFlagCollisions,
+  composeBackends,
   configure,
   createAutoBackend,
   flagsOf,
   none,
   type OffloadBackend,
   type OptionFlag,
+  type OptionSpec,
   type OptionSpecs,
   parseBackendNames,
 } from '@spillway/core'
@@ -51,18 +53,24 @@ export async function chooseBackends(names: string, reserved: OptionSpecs): Prom
   const backends: OffloadBackend[] = []
   const flags: OptionFlag[] = []
   const taken = new Set(flagsOf(reserved).map(({ flag }) => flag))
-  for (const name of parseBackendNames(names)) {
-    const backend = await registry.resolve(name, { importModule })
+  for (const name of parseBackendNames(names)) backends.push(await registry.resolve(name, { importModule }))
+  // Two of one kind may well have flags in common: what is wrong with them is not that.
+  composeBackends(backends.map((backend) => configure(backend, {})))
+  for (const backend of backends) {
     checkFlagCollisions(backend.name, backend.options, taken)
     for (const flag of flagsOf(backend.options)) {
       taken.add(flag.flag)
       flags.push(flag)
     }
-    backends.push(backend)
   }
-  const ignored = flagsOf(await prefetchSpecs()).filter(({ flag }) => !taken.has(flag))
+  const ignored = flagsOf(await prefetchSpecs())
+    .filter(({ flag }) => !taken.has(flag))
+    .map((flag) => (flag.spec.type === 'flag' ? flag : { ...flag, spec: anyText }))
   return { backends, flags, ignored }
 }
+
+/** Of an option that is ignored: its value may be anything. */
+const anyText: OptionSpec = { type: 'string', help: 'ignored' }
 
 /** Each backend with the options that are its own. */
 export function configureBackends({ backends }: ChosenBackends, values: FlagValues): readonly ConfiguredBackend[] {

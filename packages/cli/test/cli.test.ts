@@ -103,10 +103,17 @@ test('text for people: stdout has the text alone', async () => {
   expect(stderr).toMatch(/tokens\/s/)
 })
 
-test('a flag of a backend that was not chosen is ignored with a warning', async () => {
-  const { status, stderr } = await spillway(['run', ...small, '--offload-backend', 'none', '--offload-group-size', '4'])
+test('a flag of a backend that was not chosen is ignored with a warning, whatever it says', async () => {
+  const words = ['--offload-backend', 'none', '--offload-group-size', '4', '--offload-prefetch-step', '0']
+  const { status, stderr } = await spillway(['run', ...small, ...words])
+  expect(stderr).toMatch(/--offload-group-size, --offload-prefetch-step ignored/)
   expect(status).toBe(0)
-  expect(stderr).toMatch(/--offload-group-size ignored/)
+})
+
+test('two backends that place weights are a conflict', async () => {
+  const { status, stderr } = await spillway(['run', ...small, '--offload-backend', 'auto+prefetch'])
+  expect(status).not.toBe(0)
+  expect(stderr).toMatch(/SPILLWAY_BACKEND_CONFLICT: auto and prefetch are both placement backends/)
 })
 
 test("a warning of a backend is a line with its code; others are Node's", async () => {
