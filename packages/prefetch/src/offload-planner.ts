@@ -26,13 +26,14 @@ export interface OffloadPlan {
   isOffloaded(module: ModuleSpec, parameter: string): boolean
   readonly prefetchStep: number
   readonly layerCount: number
+  readonly patterns: ParameterPatterns
 }
 
 /** Decides from sizes alone what goes to the host: by groups of layers, or as little as makes the rest fit. */
 export class OffloadPlanner {
   readonly #context: BackendContext
   readonly #config: PrefetchConfig
-  readonly #patterns: ParameterPatterns
+  #patterns: ParameterPatterns
   #layerCount = 0
   #prefetchStep: number
 
@@ -54,15 +55,16 @@ export class OffloadPlanner {
    * when nothing fits and SPILLWAY_NOTHING_OFFLOADED when everything does. Changes nothing until `accept`.
    */
   plan(specs: readonly ModuleSpec[], prefix: string, placed: readonly Placement[]): OffloadPlan {
+    const patterns = this.#patterns.copy()
     const tieTargets = tieTargetsOf(specs)
     const mayOffload = (module: ModuleSpec, parameter: string): boolean =>
-      !tieTargets.has(`${module.name}.${parameter}`) && this.#patterns.matches(module, parameter, prefix)
+      !tieTargets.has(`${module.name}.${parameter}`) && patterns.matches(module, parameter, prefix)
     const offloadable = new Map(
       specs.map((spec) => [spec, ownParameters(spec).filter(({ name }) => mayOffload(spec, name))] as const),
     )
     const layers = layersOf(specs)
     // A tower may come before the layers in a call of its own.
-    if (layers.length > 0) this.requireMatched()
+    if (layers.length > 0) patterns.requireMatched()
     const named = specs.filter((spec) => spec.role !== 'layer' && offloadable.get(spec)!.length > 0)
     const grouped = this.#config.groupSize > 0
     const fit = grouped ? undefined : this.#fit(offloadable, placed)
@@ -72,13 +74,15 @@ export class OffloadPlanner {
       isOffloaded: (module, parameter) => selected.has(module.name) && mayOffload(module, parameter),
       prefetchStep: fit?.prefetchStep ?? this.#prefetchStep,
       layerCount: this.#layerCount + layers.length,
+      patterns,
     }
   }
 
   /** The modules of the plan are placed. */
-  accept({ prefetchStep, layerCount }: OffloadPlan): void {
+  accept({ prefetchStep, layerCount, patterns }: OffloadPlan): void {
     this.#prefetchStep = prefetchStep
     this.#layerCount = layerCount
+    this.#patterns = patterns
   }
 
   /** Throws SPILLWAY_PATTERN_UNMATCHED for a pattern that matched nothing in any call: one without layers is not asked. */

@@ -9,11 +9,17 @@ import { didYouMean, type ModuleSpec, printableName, SpillwayError } from '@spil
 export class ParameterPatterns {
   readonly #patterns: readonly string[]
   readonly #unmatched: Set<string>
-  readonly #segments = new Set<string>()
+  readonly #segments: Set<string>
 
-  constructor(patterns: readonly string[]) {
+  constructor(patterns: readonly string[], unmatched: Iterable<string> = patterns, segments: Iterable<string> = []) {
     this.#patterns = patterns
-    this.#unmatched = new Set(patterns)
+    this.#unmatched = new Set(unmatched)
+    this.#segments = new Set(segments)
+  }
+
+  /** The same patterns, as far matched; what the copy matches from here on is not known here. */
+  copy(): ParameterPatterns {
+    return new ParameterPatterns(this.#patterns, this.#unmatched, this.#segments)
   }
 
   /** Whether a parameter that the module owns may be offloaded. */

@@ -322,6 +322,19 @@ describe('params', () => {
       })
     })
   })
+
+  it('have matched nothing in a call that failed', async () => {
+    await onDevice({}, async (device) => {
+      await withSteps(device, { groupSize: 1, params: ['embed', 'mlp'] }, async (steps) => {
+        const [embedding, ...layers] = model(2)
+        const aborted = { prefix: '', signal: AbortSignal.abort() }
+        await failure('SPILLWAY_ABORTED', () => steps.wrapModules([embedding!], aborted))
+        await failure('SPILLWAY_PATTERN_UNMATCHED', () => steps.wrapModules(layers, { prefix: '' }))
+        await steps.wrapModules([embedding!], { prefix: '' })
+        await steps.wrapModules(layers, { prefix: '' })
+      })
+    })
+  })
 })
 
 describe('replaced parameters', () => {
