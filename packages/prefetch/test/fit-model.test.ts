@@ -157,11 +157,17 @@ describe('without a group size', () => {
     const place = withModel(15, configure(prefetch), async () => {})
     const error = await failure('SPILLWAY_OUT_OF_MEMORY', () => place)
     expect(error.details).toMatchObject({ requestedBytes: 16 * page, freeBytes: 15 * page, slotBytes: 3 * page })
+    const seen: (Error & { code?: string })[] = []
+    const listen = (warning: Error): number => seen.push(warning)
+    process.on('warning', listen)
     await withModel(16, configure(prefetch), async (placed, device) => {
       expect(placed.offloader.stats().slotBytes).toBe(3 * page)
       await forward(placed, device)
       expect(await forward(placed, device)).toBe(8 * 3 * page)
     })
+    process.off('warning', listen)
+    expect(seen.map(({ code }) => code)).toEqual(['SPILLWAY_PREFETCH_STEP'])
+    expect(seen[0]!.message).toMatch(/2 slots do not fit into the 64 KiB.*one of 12 KiB/)
     await failure('SPILLWAY_OUT_OF_MEMORY', () =>
       withModel(16, configure(prefetch, { prefetchStep: 2 }), async () => {}),
     )
