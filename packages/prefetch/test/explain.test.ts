@@ -115,6 +115,22 @@ describe('explain', () => {
     })
   })
 
+  it('says the same of modules that are placed in another order than they run in', async () => {
+    await onDevice({}, async (device) => {
+      const compute = device.createStream()
+      const explained = async (specs: typeof model) => {
+        const backends = [configure(prefetch, { groupSize: 2 })]
+        const offloader = await createOffloader({ device, compute, backends, plan })
+        await offloader.wrapModules(specs)
+        const { modules, predictedStepMs } = offloader.explain({ rates })
+        await offloader.dispose()
+        return { modules, predictedStepMs }
+      }
+      expect(await explained([...model].reverse())).toEqual(await explained(model))
+      await compute.dispose()
+    })
+  })
+
   it('has a table for a backend that foretells nothing', async () => {
     await onDevice({}, async (device) => {
       const compute = device.createStream()
