@@ -61,6 +61,8 @@ test('times of modules are sums over a step, and the hidden fraction is what nob
     { lane: 'wait', module: 'a', startMs: 0, endMs: 6 },
   ]
   expect(timesOf(late).modules).toEqual([{ module: 'a', computeMs: 0, linkMs: 1, waitMs: 6, hiddenFraction: 0 }])
+  // Its copy began in another trace: there is nothing known that could have been hidden.
+  expect(timesOf(late.slice(1)).modules[0]).toMatchObject({ linkMs: 0, waitMs: 6, hiddenFraction: 0 })
 })
 
 test('events fall apart into forwards, the copy that began in one with it, whatever began first', () => {
