@@ -126,6 +126,19 @@ describe('rebuild', () => {
     })
   })
 
+  it('comes after a copy that is still on its way into the slot: two would write at once', async () => {
+    await onDevice({ linkLatencyMs: 3 }, async (device) => {
+      await using rig = await RingRig.open(device)
+      const waking = device.createStream()
+      const ring = rig.ring(5, 2)
+      rig.forward(ring, [0, 1, 2, 3, 4], 2)
+      for (const slot of [0, 1]) rig.addon.rebuild(ring, slot, handleOf(waking))
+      rig.forward(ring, [0, 1, 2, 3, 4], 2)
+      await rig.expectRightBytes()
+      await waking.dispose()
+    })
+  })
+
   it('is refused while a capture that holds a forward is open, and leaves the slots in order', async () => {
     await onDevice({}, async (device) => {
       await using rig = await RingRig.open(device)
