@@ -1,5 +1,6 @@
 import { configure, createOffloader, type ForwardSteps, type Offloader, type Stream } from '@spillway/core'
 import { describe, expect, test } from 'vitest'
+import { collectGarbage } from '../../packages/device/test/device-rig.js'
 import { contents, type Fixture, loadAll, thrown, withDevice } from './device-fixture.js'
 import { broken, type HostSlots, hostSlots } from './host-slots.js'
 import { layerSlabBytes, layers } from './specs.js'
@@ -237,5 +238,28 @@ test('what is no stream, or is disposed, is refused', () =>
     for (const stream of [undefined, {}, gone]) {
       expect(thrown(() => offloader.beginForward(stream as never)).code).toBe('SPILLWAY_INVALID_ARGUMENT')
     }
+    await offloader.dispose()
+  }))
+
+test('a stream for each forward: those that were disposed are not kept', () =>
+  withDevice(async (fixture) => {
+    const offloader = await createOffloader({ device: fixture.device, compute: fixture.compute, backends: [] })
+    await offloader.wrapModules(layers(1))
+    await offloader.postInit()
+    const streams: WeakRef<Stream>[] = []
+    for (let i = 0; i < 5; i++) {
+      const stream = fixture.device.createStream()
+      streams.push(new WeakRef(stream))
+      offloader.forward(stream, (scope) => {
+        scope.before('layers.0')
+        scope.after('layers.0')
+      })
+      await stream.synchronize()
+      await stream.dispose()
+    }
+    // Not until there is none: looking at one keeps it.
+    let rounds = 0
+    await collectGarbage(() => ++rounds > 5)
+    expect(streams.filter((stream) => stream.deref() !== undefined).length).toBeLessThanOrEqual(1)
     await offloader.dispose()
   }))

@@ -266,7 +266,7 @@ export class GuardedOffloader implements Offloader {
     } catch (error) {
       throw this.#failure('beginForward', error)
     }
-    this.#forwardStreams.add(stream)
+    this.#noteStream(stream)
     const { residency } = this
     this.#forward = new ForwardScope({
       stream,
@@ -281,6 +281,13 @@ export class GuardedOffloader implements Offloader {
       },
     })
     return this.#forward
+  }
+
+  /** A stream for each request: those that are disposed are let go. */
+  #noteStream(stream: Stream): void {
+    if (this.#forwardStreams.has(stream)) return
+    for (const known of this.#forwardStreams) if (known.disposed) this.#forwardStreams.delete(known)
+    this.#forwardStreams.add(stream)
   }
 
   #requireNoForward(call: string): void {
