@@ -69,6 +69,23 @@ describe('forwards on different streams', () => {
     })
   })
 
+  it('take no more events the more often one is captured', async () => {
+    await onDevice({}, async (device) => {
+      await using rig = await RingRig.open(device)
+      const other = device.createStream()
+      const ring = rig.ring(5, 2)
+      const eventsAfterCapture = async (): Promise<number> => {
+        other.beginCapture()
+        rig.forward(ring, [0, 1, 2, 3, 4], 2, other)
+        await other.endCapture().dispose()
+        return liveHandles(device).event ?? 0
+      }
+      const events = await eventsAfterCapture()
+      for (let i = 0; i < 3; i++) expect(await eventsAfterCapture()).toBe(events)
+      await other.dispose()
+    })
+  })
+
   it('belong to the device of the slots', async () => {
     await onDevice({}, async (device) => {
       await using rig = await RingRig.open(device)
