@@ -75,6 +75,7 @@ describe('whichever allocation fails', () => {
   async function failingAt(
     device: NativeDevice,
     k: number,
+    params: readonly string[],
     body: (steps: OffloaderSteps) => Promise<void>,
   ): Promise<number> {
     let count = 0
@@ -94,19 +95,22 @@ describe('whichever allocation fails', () => {
         return device.allocateHost(bytes, { storage: 'pinned' })
       },
     }
-    await withSteps(device, { groupSize: 2, prefetchStep: 2 }, body, { memory, host })
+    await withSteps(device, { groupSize: 2, prefetchStep: 2, params }, body, { memory, host })
     return count
   }
 
-  it('wrapModules and postInit leave nothing of the failed call, and disposing leaves nothing at all', async () => {
+  it.each([
+    ['whole layers', [], 8 + 2], // embed, norm and six layers, then two slots
+    ['parts of layers', ['mlp'], 8 + 3 + 2], // three of the layers in both places
+  ])('wrapModules and postInit leave nothing of the failed call, with %s', async (_, params, expected) => {
     await onDevice({}, async (device) => {
-      const all = await failingAt(device, 0, async (steps) => {
+      const all = await failingAt(device, 0, params, async (steps) => {
         await steps.wrapModules(model(6), call)
         await steps.postInit()
       })
-      expect(all).toBe(8 + 2) // embed, norm and six layers, then two slots
+      expect(all).toBe(expected)
       for (let k = 1; k <= all; k++) {
-        await failingAt(device, k, async (steps) => {
+        await failingAt(device, k, params, async (steps) => {
           let before = held(device)
           let error: unknown
           try {
