@@ -119,14 +119,16 @@ describe('explain', () => {
     await onDevice({}, async (device) => {
       const compute = device.createStream()
       const explained = async (specs: typeof model) => {
-        const backends = [configure(prefetch, { groupSize: 2 })]
+        const backends = [configure(prefetch, { groupSize: 1, prefetchStep: 3 })]
         const offloader = await createOffloader({ device, compute, backends, plan })
         await offloader.wrapModules(specs)
         const { modules, predictedStepMs } = offloader.explain({ rates })
         await offloader.dispose()
         return { modules, predictedStepMs }
       }
-      expect(await explained([...model].reverse())).toEqual(await explained(model))
+      const explanation = await explained(model)
+      expect(explanation.modules.map(({ slot }) => slot)).toEqual([undefined, 0, 1, 2, 0, 1, 2])
+      expect(await explained([...model].reverse())).toEqual(explanation)
       await compute.dispose()
     })
   })

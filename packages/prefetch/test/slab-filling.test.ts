@@ -4,11 +4,13 @@ import {
   type DType,
   dtypeBytes,
   extentBytes,
+  type MemorySource,
   type ModuleSpec,
   type OffloaderSteps,
   type ParameterSpec,
   type PlacedModule,
   type Replacement,
+  SpillwayError,
   type Stream,
   type TensorView,
 } from '@spillway/core'
@@ -87,6 +89,30 @@ describe('a layer on the host', () => {
         const bytes = await tensorBytes(device, compute, parameters.get('a.attention')!.tensor)
         expect(bytes).toEqual(pattern(seedOf('layers.1', 'attention.weight'), 256))
       })
+    })
+  })
+
+  it('comes up tensor by tensor where room for all of it turns out to lie in pieces', async () => {
+    await onDevice({}, async (device) => {
+      let staged = 0
+      const memory = (tag: string): MemorySource => ({
+        tag,
+        allocate(bytes, { stream }) {
+          if (tag === 'workspace' && ++staged === 2) throw new SpillwayError('SPILLWAY_OUT_OF_MEMORY', 'in pieces')
+          return device.allocate(bytes, { tag, stream })
+        },
+      })
+      const replace = async (steps: OffloaderSteps, compute: Stream): Promise<void> => {
+        const placed = (await steps.wrapModules(sameSize, call)).find(({ spec }) => spec.name === 'layers.1')!
+        await load(device, [placed], compute)
+        const { launches } = counts(device)
+        const { parameters } = await steps.replaceParameters('layers.1', swapped(placed))
+        expect(counts(device).launches).toBe(launches)
+        const bytes = await tensorBytes(device, compute, parameters.get('a.attention')!.tensor)
+        expect(bytes).toEqual(pattern(seedOf('layers.1', 'attention.weight'), 256))
+      }
+      await withSteps(device, { groupSize: 1 }, replace, { memory })
+      expect(staged).toBe(2)
     })
   })
 })
