@@ -108,3 +108,24 @@ describe('modules of several sizes', () => {
     expect(await replaceAll(layers(12, 12, 12, 12, 12, 12), 66)).toBeLessThanOrEqual(2)
   })
 })
+
+it('modules of a later call leave room for the slots of those before', async () => {
+  await onDevice({ memoryLimitBytes: 60 * mebibyte }, async (device) => {
+    const compute = device.createStream()
+    const plan = { kvCacheBytes: 0, workspaceBytes: 0, postLoadBytes: 0 }
+    const offloader = await createOffloader({ device, compute, backends: [configure(prefetch)], plan })
+    const all = layers(12, 12, 12, 12, 12, 12, 12, 12)
+    // Three layers stay, two slots are to come: nothing is left for two more layers.
+    await offloader.wrapModules(all.slice(0, 6))
+    await offloader.wrapModules(all.slice(6))
+    await offloader.postInit()
+    expect(offloader.stats()).toMatchObject({
+      offloadedBytes: 5 * 12 * mebibyte,
+      residentBytes: 3 * 12 * mebibyte,
+      slotBytes: 2 * 12 * mebibyte,
+    })
+    expect(device.budget.peakBytes).toBe(60 * mebibyte)
+    await offloader.dispose()
+    await compute.dispose()
+  })
+})
