@@ -115,6 +115,19 @@ describe('explain', () => {
     })
   })
 
+  it('counts device memory in whole pages, host memory in bytes', async () => {
+    await onDevice({}, async (device) => {
+      const compute = device.createStream()
+      const offloader = await createOffloader({ device, compute, backends: [configure(prefetch, { groupSize: 1 })] })
+      await offloader.wrapModules([layer(0, 100), layer(1, page + 1), layer(2, 1)])
+      expect(offloader.explain().memory).toMatchObject({ slotBytes: 3 * page, hostBytes: page + 102 })
+      await offloader.postInit()
+      expect(device.budget.usedBytes).toBe(3 * page)
+      await offloader.dispose()
+      await compute.dispose()
+    })
+  })
+
   it('says the same of modules that are placed in another order than they run in', async () => {
     await onDevice({}, async (device) => {
       const compute = device.createStream()
