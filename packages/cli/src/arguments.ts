@@ -21,8 +21,8 @@ export function peekFlag(words: readonly string[], flag: string): string | undef
 }
 
 /**
- * Options from the words of a command line: `--flag value`, `--flag=value`, `--switch`, `--no-switch`. Words that are no
- * options are `operands`, in this order, anywhere. Throws SPILLWAY_USAGE for what is neither, is unknown or is given
+ * Options from the words of a command line: `--flag value`, `--flag=value`, `--switch`, `--no-switch`, and, of a list of
+ * names where there are no operands, `--flag name name`. Words that are no options are `operands`, in this order, anywhere. Throws SPILLWAY_USAGE for what is neither, is unknown or is given
  * twice, and SPILLWAY_INVALID_OPTION for a bad value.
  */
 export function parseArguments(
@@ -50,7 +50,9 @@ export function parseArguments(
       const known = Array.from(flags.keys(), (key) => `--${key}`)
       throw usage(`there is no option --${name}${suggestion(`--${name}`, known)} --help lists those there are`)
     }
-    const text = equals >= 0 ? word.slice(equals + 1) : flag.spec.type === 'flag' ? undefined : valueAfter(words, i++)
+    let text = equals >= 0 ? word.slice(equals + 1) : flag.spec.type === 'flag' ? undefined : valueAfter(words, i++)
+    const isList = flag.spec.type === 'names' && equals < 0 && operands.length === 0
+    while (isList && words[i + 1]?.startsWith('-') === false) text += ` ${words[++i]}`
     const value = off === undefined ? parseFlagValue(flag.spec, text, name) : false
     if (repeatable.has(flag.flag)) {
       given.set(flag.flag, [...((given.get(flag.flag) as readonly unknown[] | undefined) ?? []), value])

@@ -65,11 +65,11 @@ export async function chooseBackends(names: string, reserved: OptionSpecs): Prom
   }
   const ignored = flagsOf(await prefetchSpecs())
     .filter(({ flag }) => !taken.has(flag))
-    .map((flag) => (flag.spec.type === 'flag' ? flag : { ...flag, spec: anyText }))
+    .map((flag) => (flag.spec.type === 'integer' ? { ...flag, spec: anyText } : flag))
   return { backends, flags, ignored }
 }
 
-/** Of an option that is ignored: its value may be anything. */
+/** In place of a number that is ignored: it may be any. */
 const anyText: OptionSpec = { type: 'string', help: 'ignored' }
 
 /** Each backend with the options that are its own. */

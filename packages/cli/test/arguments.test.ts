@@ -37,6 +37,20 @@ test.each([
   expect(() => parse(...words)).toThrow(expect.objectContaining({ code, message: expect.stringMatching(message) }))
 })
 
+test('a list of names may be several words, where words alone mean nothing else', () => {
+  const known = flagsOf({ ...commandOptions.run, params: { type: 'names', default: [], help: 'names' } })
+  const params = (...words: string[]): unknown => parseArguments(words, known).get('params')
+  expect(params('--params', 'mlp', 'self_attn', '--seed', '1')).toEqual(['mlp', 'self_attn'])
+  expect(params('--params', 'mlp,norm', 'self_attn.o_proj')).toEqual(['mlp', 'norm', 'self_attn.o_proj'])
+  expect(() => params('--params=mlp', 'self_attn')).toThrow(/'self_attn' is not an option/)
+  expect(parseArguments(['--params', 'mlp', 'file'], known, ['FILE'])).toEqual(
+    new Map<string, unknown>([
+      ['params', ['mlp']],
+      ['FILE', 'file'],
+    ]),
+  )
+})
+
 test('one flag can be looked at before the rest is understood; the last one counts', () => {
   expect(peekFlag(['--unknown', '--offload-backend', 'a'], 'offload-backend')).toBe('a')
   expect(peekFlag(['--offload-backend=a', '--offload-backend=b+c'], 'offload-backend')).toBe('b+c')

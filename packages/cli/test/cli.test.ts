@@ -104,9 +104,9 @@ test('text for people: stdout has the text alone', async () => {
 })
 
 test('a flag of a backend that was not chosen is ignored with a warning, whatever it says', async () => {
-  const words = ['--offload-backend', 'none', '--offload-group-size', '4', '--offload-prefetch-step', '0']
-  const { status, stderr } = await spillway(['run', ...small, ...words])
-  expect(stderr).toMatch(/--offload-group-size, --offload-prefetch-step ignored/)
+  const words = ['--offload-group-size', '4', '--offload-prefetch-step', '0', '--offload-params', 'mlp', 'x..y']
+  const { status, stderr } = await spillway(['run', ...small, '--offload-backend', 'none', ...words])
+  expect(stderr).toMatch(/--offload-group-size, --offload-prefetch-step, --offload-params ignored/)
   expect(status).toBe(0)
 })
 
