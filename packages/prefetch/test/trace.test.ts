@@ -165,7 +165,12 @@ describe('a trace', () => {
       const stream = device.createStream()
       offloader.forward(stream, () => undefined)
       stream.beginCapture()
-      await failure('SPILLWAY_CAPTURE', () => offloader.trace(() => undefined))
+      let began = false
+      const begin = (): void => {
+        began = true
+      }
+      await failure('SPILLWAY_CAPTURE', () => offloader.trace(begin))
+      expect(began).toBe(false)
       await stream.endCapture().dispose()
       expect((await offloader.trace(forward)).events.length).toBeGreaterThan(0)
       await stream.dispose()
