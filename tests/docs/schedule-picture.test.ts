@@ -8,7 +8,7 @@ import { type Schedule, simulateSchedule } from '../../packages/prefetch/src/sch
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 /** Whose rates the picture has, and whose step times it is held against. */
-const file = '2026-11-21-nvidia-h200-offload-decode-prefill-schedule-overhead.json'
+const file = '2026-11-21-nvidia-h200-products-offload-decode-prefill-schedule-overhead.json'
 const layers = 16
 /** As the benchmark names them. */
 const placements = [
