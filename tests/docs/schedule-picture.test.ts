@@ -61,7 +61,7 @@ function picture(): string {
     [
       'Half of the layers offloaded, the same bytes: where they lie decides who waits',
       `Simulated: ${benchmark.parameters.model}; a step of ${benchmark.parameters.rows} rows, ${layerMs.toFixed(1)} ms a layer; a link of ${gigabytes} GB/s.`,
-      `These rates, and the measured steps, are from bench/results/${file} (${run.hardware.gpu?.name}).`,
+      `Rates and measured steps: ${run.hardware.gpu?.name}, ${run.date.slice(0, 10)}, commit ${run.commit?.id.slice(0, 12)}; bench/results.`,
     ],
     schedules,
   )
