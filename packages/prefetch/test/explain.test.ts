@@ -115,14 +115,18 @@ describe('explain', () => {
     })
   })
 
-  it('counts device memory in whole pages, host memory in bytes', async () => {
+  it('counts device memory in whole pages, host memory in bytes, and what is tied where it lies', async () => {
     await onDevice({}, async (device) => {
       const compute = device.createStream()
       const offloader = await createOffloader({ device, compute, backends: [configure(prefetch, { groupSize: 1 })] })
-      await offloader.wrapModules([layer(0, 100), layer(1, page + 1), layer(2, 1)])
-      expect(offloader.explain().memory).toMatchObject({ slotBytes: 3 * page, hostBytes: page + 102 })
+      const tied = { ...parameter('weight', [100], { dtype: 'u8' }), tiedTo: 'layers.0.weight' }
+      const head = { name: 'head', order: 99, role: 'head' as const, parameters: [tied] }
+      await offloader.wrapModules([layer(0, 100), layer(1, page + 1), layer(2, 1), head])
+      const { memory, modules } = offloader.explain()
+      expect(memory).toMatchObject({ residentBytes: page, slotBytes: 3 * page, hostBytes: page + 2 })
+      expect(modules.map(({ deviceBytes }) => deviceBytes)).toEqual([100, 0, 0, 0])
       await offloader.postInit()
-      expect(device.budget.usedBytes).toBe(3 * page)
+      expect(device.budget.usedBytes).toBe(4 * page)
       await offloader.dispose()
       await compute.dispose()
     })

@@ -117,6 +117,16 @@ describe('forwards outside of captures', () => {
     })
   })
 
+  it('that nobody asked about are still known while the next one to be timed is under way', async () => {
+    // Such a device does nothing that nobody waits for.
+    await withModel(2, { adversarialSeed: 3 }, async ({ compute, forward, times }) => {
+      for (let i = 1; i < 18; i++) forward()
+      await compute.synchronize()
+      forward()
+      expectSound(times())
+    })
+  })
+
   it('that leave layers out leave their times as they were', async () => {
     await withModel(1, {}, async ({ offloader, compute, times }) => {
       const only = (...wanted: string[]): void => {

@@ -113,6 +113,7 @@ describe('rebuild', () => {
       const graph = rig.compute.endCapture()
       await rig.settle()
       const before = device.counters()
+      const { onloads } = rig.counters(ring)
       for (const slot of [0, 1, 2]) {
         rig.wreck(slot, waking)
         rig.addon.rebuild(ring, slot, handleOf(waking))
@@ -121,6 +122,7 @@ describe('rebuild', () => {
       rig.forward(ring, [0, 1, 2], 3)
       await rig.expectRightBytes()
       expect(onloadedSince(device, before).copies).toBe(3 + 2 + 4) // rebuilt, replayed, and the forward
+      expect(rig.counters(ring).onloads - onloads).toBe(3 + 4)
       await graph.dispose()
       await waking.dispose()
     })
