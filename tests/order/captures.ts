@@ -2,7 +2,7 @@
 export class Illegal extends Error {}
 
 /** A wait for an event, or a record of it, that streams outside of the capture take part in. */
-export interface External {
+interface External {
   readonly event: number
   readonly use: 'wait' | 'record'
 }

@@ -22,8 +22,9 @@ export function peekFlag(words: readonly string[], flag: string): string | undef
 
 /**
  * Options from the words of a command line: `--flag value`, `--flag=value`, `--switch`, `--no-switch`, and, of a list of
- * names where there are no operands, `--flag name name`. Words that are no options are `operands`, in this order, anywhere. Throws SPILLWAY_USAGE for what is neither, is unknown or is given
- * twice, and SPILLWAY_INVALID_OPTION for a bad value.
+ * names where there are no operands, `--flag name name`. Words that are no options are `operands`, in this order,
+ * anywhere. Throws SPILLWAY_USAGE for what is neither, is unknown or is given twice, and SPILLWAY_INVALID_OPTION for a
+ * bad value.
  */
 export function parseArguments(
   words: readonly string[],

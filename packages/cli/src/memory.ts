@@ -1,6 +1,6 @@
 import { readFile, stat } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isSpillwayError, messageOf, printable, SpillwayError, throwIfAborted } from '@spillway/core'
+import { isSpillwayError, messageOf, printable, SpillwayError, throwIfAborted, writeWhole } from '@spillway/core'
 import { usage } from './arguments.js'
 import { MemoryHistory } from './memory-page/memory-history.js'
 import { memoryMoment } from './memory-page/memory-moment.js'
@@ -8,7 +8,6 @@ import { memoryPage } from './memory-page/memory-page.js'
 import { memorySummary, terminalText } from './memory-summary.js'
 import { mostTraceBytes, readMemoryTrace } from './memory-trace.js'
 import type { Invocation } from './session.js'
-import { writeWhole } from './whole-file.js'
 
 const lookEveryMs = 250
 const toldProblems = 5

@@ -1,4 +1,5 @@
 import {
+  checkWritable,
   chromeTrace,
   forwardsOf,
   isSpillwayError,
@@ -8,9 +9,9 @@ import {
   type StepForecast,
   type TraceEvent,
   timesOf,
+  writeWhole,
 } from '@spillway/core'
 import type { GeneratedStep, Generation, Model } from '@spillway/decoder'
-import { checkWritable, writeWhole } from './whole-file.js'
 
 /** So many are traced at most, the first ones of a text, however long it gets; a prompt has no more steps than the context. */
 export const mostTracedTokens = 32

@@ -125,7 +125,8 @@ export interface OnloadStats {
 
 /**
  * The times are those of one forward, the last one that was measured and is done: a replay of a graph that was captured
- * in a trace, or one of the forwards outside of captures, of which a backend may time a sample. All three are absent until there is one.
+ * in a trace, or one of the forwards outside of captures, of which a backend may time a sample. All three are absent
+ * until there is one.
  */
 export interface ModuleOnloads extends Partial<OnloadTimes> {
   readonly module: string

@@ -111,11 +111,11 @@ export interface Offloader extends AsyncDisposable {
    */
   explain(options?: ExplainOptions): Explanation
   /**
-   * Runs `body` and notes when the forwards in it computed, copied and waited, by the device's own clock. Of a graph that is
-   * replayed in it, and was captured in a trace, the last replay is there: each takes its times anew. Streams that no forward ever used are not waited
-   * for, so replays on them may be missing. `chromeTrace` and `timesOf` make something of it. Rejects with
-   * SPILLWAY_NOT_SUPPORTED where the backend cannot tell, SPILLWAY_CAPTURE while the stream of the last forward is being
-   * captured, and with what `body` rejects with.
+   * Runs `body` and notes when the forwards in it computed, copied and waited, by the device's own clock. Of a graph
+   * that is replayed in it, and was captured in a trace, the last replay is there: each takes its times anew. Streams
+   * that no forward ever used are not waited for, so replays on them may be missing. `chromeTrace` and `timesOf` make
+   * something of it. Rejects with SPILLWAY_NOT_SUPPORTED where the backend cannot tell, SPILLWAY_CAPTURE while the
+   * stream of the last forward is being captured, and with what `body` rejects with.
    */
   trace<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly events: readonly TraceEvent[] }>
   /** Stops what is running, ends an open forward with ok=false, then frees everything. Again: the same promise. */

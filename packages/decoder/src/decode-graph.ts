@@ -50,8 +50,8 @@ export interface DecodeGraphOptions {
 
 /**
  * The forward of one row, its logits wanted: captured once, then replayed for every token. A replay enters no JavaScript
- * of engine or backend. In traces another graph is replayed, captured in one, which takes times. Addresses stay for as long as the
- * model is loaded, and fences of a sleep are part of the graph, so it is never captured again.
+ * of engine or backend. In traces another graph is replayed, captured in one, which takes times. Addresses stay for as
+ * long as the model is loaded, and fences of a sleep are part of the graph, so it is never captured again.
  */
 export class DecodeGraph implements AsyncDisposable {
   readonly #options: DecodeGraphOptions

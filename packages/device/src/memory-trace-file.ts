@@ -1,7 +1,4 @@
-import { randomUUID } from 'node:crypto'
-import { rename, rm, writeFile } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
-import { checkSignal, messageOf, printable, readOptions, SpillwayError } from '@spillway/core'
+import { checkSignal, messageOf, printable, readOptions, SpillwayError, writeWhole } from '@spillway/core'
 import type { MemoryTrace } from './memory-report.js'
 
 /** What is written of a device; any NativeDevice is one. */
@@ -24,7 +21,7 @@ const mostShare = 0.1
 
 /**
  * Starts a trace of `device` and writes it to `path`, now and again and again, for `spillway memory PATH --html PAGE
- * --watch`. Who reads the file finds a whole trace, always: each is written beside it and renamed. The file stays;
+ * --watch`. Who reads the file finds a whole trace, always (`writeWhole`). The file stays;
  * what this returns is closed before the device is disposed, with a last write. Throws SPILLWAY_INVALID_ARGUMENT, and
  * SPILLWAY_MEMORY_TRACE_FILE when the first write fails.
  */
@@ -119,12 +116,9 @@ export class MemoryTraceFile implements AsyncDisposable {
 
   async #write(): Promise<void> {
     const text = JSON.stringify(this.#device.memoryTrace())
-    const temporary = join(dirname(this.path), `.${basename(this.path)}.${randomUUID()}`)
     try {
-      await writeFile(temporary, text)
-      await rename(temporary, this.path)
+      await writeWhole(this.path, text)
     } catch (cause) {
-      await rm(temporary, { force: true }).catch(() => undefined)
       throw new SpillwayError(
         'SPILLWAY_MEMORY_TRACE_FILE',
         `the memory trace cannot be written to ${printable(this.path)}: ${messageOf(cause)}`,
